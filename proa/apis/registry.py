@@ -1,0 +1,158 @@
+"""What a resource is: one `ResourceDef` each, read by server, discovery, OpenAPI, clients, RBAC and tests.
+
+`RESOURCES` is the one list of built-in resources, in discovery order. A custom resource is the same ResourceDef, made
+at run time. A strategy says what is particular about a resource, and is pure; CRUD exists once, in the generic store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from proa.meta.errors import FieldError
+from proa.meta.gvk import GVK, GVR
+from proa.meta.objects import Obj
+
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the Table form; `priority` above 0 shows with `-o wide` only."""
+
+    name: str
+    type: str = "string"
+    format: str = ""
+    priority: int = 0
+    description: str = ""
+
+
+class Strategy:
+    """What is particular about a resource. Pure: no I/O, no clock. Override what differs.
+
+    The generic store calls, on create: `default`, `prepare_create`, (admission), `validate`; on update: `default`,
+    `prepare_update`, (admission), `validate_update`. `default` and the `prepare_*` methods change `obj`, which is the
+    caller's own fresh copy, in place; `old` objects are never changed.
+    """
+
+    allow_create_on_update = False
+    allow_unconditional_update = True
+    generation = False  # keep metadata.generation: 1 at creation, +1 when anything but metadata or status changes
+
+    def default(self, obj: Obj) -> None:
+        """Fills in upstream's defaults."""
+
+    def prepare_create(self, obj: Obj) -> None:
+        """Resets what a creator may not set (status, for example)."""
+
+    def prepare_update(self, obj: Obj, old: Obj) -> None:
+        """Carries over what an update of the main resource may not change (status, for example)."""
+
+    def validate_name(self, name: str, prefix: bool) -> list[str]:
+        """Returns what is wrong with a name; `prefix` when it is a generateName."""
+        from proa.meta.names import dns1123_subdomain
+
+        return dns1123_subdomain(name, prefix)
+
+    def validate(self, obj: Obj) -> list[FieldError]:
+        """Checks a new object, without the parts of metadata that all objects share."""
+        return []
+
+    def validate_update(self, obj: Obj, old: Obj) -> list[FieldError]:
+        """Checks a changed object against its old form; usually includes `validate`."""
+        return self.validate(obj)
+
+    def warnings(self, obj: Obj, old: Obj | None) -> list[str]:
+        """Returns texts for Warning headers."""
+        return []
+
+    def selectable_fields(self, obj: Obj) -> Mapping[str, str]:
+        """Returns field selector values besides metadata.name and metadata.namespace."""
+        return {}
+
+    # The labels of fields that a selector may name, besides metadata.name and metadata.namespace.
+    field_labels: tuple[str, ...] = ()
+
+    def grace_seconds(self, obj: Obj, requested: int | None) -> int | None:
+        """Returns the deletion's grace period, or None if the resource is deleted at once, as most are."""
+        return None
+
+    def default_propagation(self, obj: Obj) -> str:
+        """Returns Background or Orphan: what happens to dependents if the request does not say."""
+        return "Background"
+
+
+class StatusStrategy:
+    """How a subresource that shows the same object (status, approval, finalize, …) is updated. Pure."""
+
+    def __init__(self, main: Strategy) -> None:
+        self.main = main
+
+    def prepare_update(self, obj: Obj, old: Obj) -> None:
+        """Keeps everything of `old` except the status (and the metadata a status update may change)."""
+        if "spec" in old:
+            obj["spec"] = old["spec"]
+        else:
+            obj.pop("spec", None)
+
+    def validate_update(self, obj: Obj, old: Obj) -> list[FieldError]:
+        return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subresource:
+    """`strategy` is set if it shows the same object (status); others (scale, exec, token) have code of their own.
+
+    `kind` is the kind on the wire: the resource's own, or for example autoscaling/v1 Scale.
+    """
+
+    name: str
+    verbs: tuple[str, ...]
+    kind: GVK
+    strategy: StatusStrategy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceDef:
+    """One resource in one version."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool = True
+    verbs: tuple[str, ...] = ALL_VERBS
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[Subresource, ...] = ()
+    strategy: Strategy = field(default_factory=Strategy)
+    columns: tuple[Column, ...] = ()
+    # Cells of one row, in the order of `columns`; `now` for ages. None: name and age only.
+    cells: Callable[[Obj, datetime], Sequence[Any]] | None = None
+    # Name of its OpenAPI definition, such as io.k8s.api.apps.v1.Deployment
+    schema: str = ""
+    # Where it is stored, such as "apps/deployments"; two versions of one resource share it.
+    storage: str = ""
+    # The stored form is that of another version: functions between this version and the stored one. Each returns a
+    # new object and leaves its argument alone.
+    from_stored: Callable[[Obj], Obj] | None = None
+    to_stored: Callable[[Obj], Obj] | None = None
+    storage_version_hash: str = ""
+
+    @property
+    def gvr(self) -> GVR:
+        return GVR(self.group, self.version, self.plural)
+
+    @property
+    def gvk(self) -> GVK:
+        return GVK(self.group, self.version, self.kind)
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def subresource(self, name: str) -> Subresource | None:
+        return next((one for one in self.subresources if one.name == name), None)

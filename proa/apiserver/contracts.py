@@ -1,0 +1,92 @@
+"""What the stages of a request hand to each other: authentication, authorization, admission, special handlers.
+
+Order of a request: authenticate, authorize, decode, default, mutate (admission), validate, admit (validating), store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proa.apis.registry import ResourceDef
+from proa.client.interface import ApiRequest, UserInfo
+from proa.meta.objects import Obj
+from proa.wire.http import Request
+
+
+class Authenticator(Protocol):
+    """Finds out who asks."""
+
+    async def authenticate(self, request: Request) -> UserInfo:
+        """Returns the identity (system:anonymous if none is claimed); raises the 401 StatusError for a bad claim."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What authorization decides on. A request for no resource has only `path` and the lower-case method as `verb`."""
+
+    user: UserInfo
+    verb: str
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+    field_selector: str = ""
+    label_selector: str = ""
+
+    @property
+    def is_resource(self) -> bool:
+        return not self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`allowed` false means no opinion from any authorizer, or a denial; `reason` says why, for 403 and reviews."""
+
+    allowed: bool
+    reason: str = ""
+    denied: bool = False
+
+
+class Authorizer(Protocol):
+    """Says yes or no from state in memory; never waits."""
+
+    def authorize(self, attributes: Attributes) -> Decision: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class AdmissionRequest:
+    """`operation` is CREATE, UPDATE, DELETE or CONNECT. Mutating plugins change `obj` in place (it is the request's own);
+    `old` is shared and never changed. Warnings become Warning headers."""
+
+    user: UserInfo
+    operation: str
+    resource: ResourceDef
+    subresource: str
+    namespace: str
+    name: str
+    obj: Obj | None
+    old: Obj | None
+    dry_run: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class AdmissionPlugin(Protocol):
+    """A stage that may change or refuse a write; raises StatusError to refuse."""
+
+    name: str
+
+    async def mutate(self, request: AdmissionRequest) -> None: ...
+
+    async def validate(self, request: AdmissionRequest) -> None: ...
+
+
+# Serves a virtual resource or subresource (tokenreviews, pods/binding, serviceaccounts/token, …): decoded in, decoded
+# out. Registered by (group, resource, subresource) and verb; runs after authorization, and does its own admission.
+SpecialHandler = Callable[[ApiRequest], Awaitable[Obj]]

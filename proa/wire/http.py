@@ -1,0 +1,69 @@
+"""Shapes of HTTP/1.1 that servers and clients share: requests, responses, byte streams. Knows no Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Stream(Protocol):
+    """A two-way byte stream: what is left of a connection after an upgrade (bytes already received included)."""
+
+    async def read(self) -> bytes:
+        """Returns the next bytes; empty at the end of the peer's half."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Sends bytes; waits while the peer reads slowly. Raises ConnectionError if the peer is gone."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Body(Protocol):
+    """A request's body, read on demand."""
+
+    async def read(self, size_max: int) -> bytes:
+        """Returns the whole body; raises BodyTooLarge as soon as it exceeds `size_max` bytes."""
+        ...
+
+
+class BodyTooLarge(Exception):
+    """The body is larger than its reader allows; the connection closes after the answer."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """A request whose headers have arrived. Header names are lower case; `target` is the raw path with query.
+
+    `peer_certificate` is the verified client certificate in DER, or None. `upgrade(headers)` answers 101 with these
+    headers and returns the raw stream; nothing else may be answered then.
+    """
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: Body
+    peer_certificate: bytes | None
+    peer_address: str
+    upgrade: Callable[[Headers], Awaitable[Stream]]
+
+    def header(self, name: str, default: str = "") -> str:
+        return self.headers.get(name, default)
+
+
+@dataclass(slots=True, kw_only=True)
+class Response:
+    """An answer: `body` is the whole as bytes (or a sequence of parts, sent without joining), or an async iterator of
+    chunks, sent chunked, each flushed at once."""
+
+    status: int = 200
+    headers: Headers = ()
+    body: bytes | Sequence[bytes] | AsyncIterator[bytes] = field(default=b"")
+
+
+# A handler returns the answer, or None after an upgrade.
+Handler = Callable[[Request], Awaitable[Response | None]]
