@@ -61,7 +61,7 @@ class Authorizer(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class AdmissionRequest:
-    """`operation` is CREATE, UPDATE, DELETE or CONNECT. Mutating plugins change `obj` in place (it is the request's own);
+    """`operation` is CREATE, UPDATE, DELETE or CONNECT. Mutating plugins change `obj` (the request's own);
     `old` is shared and never changed. Warnings become Warning headers."""
 
     user: UserInfo
