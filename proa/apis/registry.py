@@ -45,7 +45,7 @@ class Strategy:
         """Fills in upstream's defaults."""
 
     def prepare_create(self, obj: Obj) -> None:
-        """Resets what a creator may not set (status, for example)."""
+        """Resets what a creator may not set (status, for example). Name, uid and creationTimestamp are set already."""
 
     def prepare_update(self, obj: Obj, old: Obj) -> None:
         """Carries over what an update of the main resource may not change (status, for example)."""
@@ -132,6 +132,8 @@ class ResourceDef:
     columns: tuple[Column, ...] = ()
     # Cells of one row, in the order of `columns`; `now` for ages. None: name and age only.
     cells: Callable[[Obj, datetime], Sequence[Any]] | None = None
+    # Conditions of a table row (a pod that is done has one); None or an empty list: the row has none.
+    row_conditions: Callable[[Obj], list[Obj]] | None = None
     # Name of its OpenAPI definition, such as io.k8s.api.apps.v1.Deployment
     schema: str = ""
     # Where it is stored, such as "apps/deployments"; two versions of one resource share it.
