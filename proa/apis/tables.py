@@ -9,12 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from proa.apis.registry import Column
 from proa.meta.objects import Obj, metadata
-
-NAME = Column("Name", format="name")
-AGE = Column("Age")
-CREATED_AT = Column("Created At", type="date")
 
 NONE = "<none>"
 UNKNOWN = "<unknown>"
