@@ -30,6 +30,10 @@ class Body(Protocol):
         """Returns the whole body; raises BodyTooLarge as soon as it exceeds `size_max` bytes."""
         ...
 
+    async def read_some(self) -> bytes:
+        """Returns the next part of the body; empty at its end. For handlers that pass a body on."""
+        ...
+
 
 class BodyTooLarge(Exception):
     """The body is larger than its reader allows; the connection closes after the answer."""
@@ -39,6 +43,7 @@ class BodyTooLarge(Exception):
 class Request:
     """A request whose headers have arrived. Header names are lower case; `target` is the raw path with query.
 
+    A header that came more than once is joined with commas in `headers`; `repeated` keeps its single values.
     `peer_certificate` is the verified client certificate in DER, or None. `upgrade(headers)` answers 101 with these
     headers and returns the raw stream; nothing else may be answered then.
     """
@@ -50,15 +55,22 @@ class Request:
     peer_certificate: bytes | None
     peer_address: str
     upgrade: Callable[[Headers], Awaitable[Stream]]
+    repeated: dict[str, list[str]] = field(default_factory=dict)
 
     def header(self, name: str, default: str = "") -> str:
         return self.headers.get(name, default)
 
+    def header_values(self, name: str) -> list[str]:
+        """Returns every value of a header, in order."""
+        if name in self.repeated:
+            return self.repeated[name]
+        return [self.headers[name]] if name in self.headers else []
+
 
 @dataclass(slots=True, kw_only=True)
 class Response:
-    """An answer: `body` is the whole as bytes (or a sequence of parts, sent without joining), or an async iterator of
-    chunks, sent chunked, each flushed at once."""
+    """An answer: `body` is the whole as bytes (or a sequence of parts), or an async iterator of chunks, sent chunked,
+    each flushed at once. Content-Length, Transfer-Encoding, Connection and Date are the server's to set."""
 
     status: int = 200
     headers: Headers = ()
