@@ -1,0 +1,16 @@
+"""MutatingAdmissionPolicyBinding, as of admissionregistration.k8s.io/v1."""
+
+from __future__ import annotations
+
+from proa.apis.define import columns, resource
+
+MUTATING_ADMISSION_POLICY_BINDING = resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "MutatingAdmissionPolicyBinding",
+    "mutatingadmissionpolicybindings",
+    columns=columns("Name", "PolicyName", "ParamRef", "Age"),
+    namespaced=False,
+    categories=("api-extensions",),
+    storage_version_hash="90V5FRZZ3Zg=",
+)

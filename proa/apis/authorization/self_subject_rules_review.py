@@ -1,0 +1,14 @@
+"""SelfSubjectRulesReview, as of authorization.k8s.io/v1."""
+
+from __future__ import annotations
+
+from proa.apis.define import resource
+
+SELF_SUBJECT_RULES_REVIEW = resource(
+    "authorization.k8s.io",
+    "v1",
+    "SelfSubjectRulesReview",
+    "selfsubjectrulesreviews",
+    namespaced=False,
+    verbs=("create",),
+)

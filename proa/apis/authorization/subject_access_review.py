@@ -1,0 +1,14 @@
+"""SubjectAccessReview, as of authorization.k8s.io/v1."""
+
+from __future__ import annotations
+
+from proa.apis.define import resource
+
+SUBJECT_ACCESS_REVIEW = resource(
+    "authorization.k8s.io",
+    "v1",
+    "SubjectAccessReview",
+    "subjectaccessreviews",
+    namespaced=False,
+    verbs=("create",),
+)
