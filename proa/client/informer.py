@@ -6,12 +6,17 @@ with bookmarks; after 410 list again; back off on errors. Objects in the cache a
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from proa.client.interface import Client
+from proa.client.reflector import Reflector
 from proa.meta.gvk import GVR
-from proa.meta.objects import Obj
+from proa.meta.objects import Obj, key_of, name_of, namespace_of
+
+log = logging.getLogger(__name__)
 
 # Called with (old, new): (None, obj) when added, (old, new) when changed, (old, None) when deleted. Must not block.
 Handler = Callable[[Obj | None, Obj | None], None]
@@ -58,3 +63,190 @@ class Informers(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+
+# ---------------------------------------------------------------- the implementation
+
+
+class CachedInformer:
+    """An `Informer` fed by a reflector (or, in tests, by hand through replace, put and remove)."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[str, Obj]] = {}  # namespace -> name -> object
+        self._indexers: dict[str, Indexer] = {}
+        self._indexes: dict[str, dict[str, dict[str, Obj]]] = {}  # index -> value -> key -> object
+        self._handlers: list[Handler] = []
+        self._synced = asyncio.Event()
+
+    @property
+    def synced(self) -> bool:
+        return self._synced.is_set()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._objects.values()))
+
+    def get(self, name: str, namespace: str = "") -> Obj | None:
+        found = self._objects.get(namespace)
+        return found.get(name) if found else None
+
+    def objects(self, namespace: str = "") -> list[Obj]:
+        if namespace:
+            return list(self._objects.get(namespace, {}).values())
+        return [obj for part in self._objects.values() for obj in part.values()]
+
+    def indexed(self, index: str, value: str) -> list[Obj]:
+        return list(self._indexes[index].get(value, {}).values())
+
+    def index_values(self, index: str) -> list[str]:
+        """Returns the values for which the index holds an object."""
+        return list(self._indexes[index])
+
+    def add_index(self, index: str, function: Indexer) -> None:
+        if index in self._indexers:
+            return  # shared informers: another component made the same index
+        self._indexers[index] = function
+        self._indexes[index] = {}
+        for obj in self.objects():
+            self._index(index, function, None, obj)
+
+    def add_handler(self, handler: Handler) -> None:
+        self._handlers.append(handler)
+        for obj in self.objects():
+            _call(handler, None, obj)
+
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
+
+    # What the reflector calls.
+
+    def replace(self, items: list[Obj]) -> None:
+        """Makes the cache hold exactly `items`."""
+        present = {key_of(item) for item in items}
+        for obj in self.objects():
+            if key_of(obj) not in present:
+                self.remove(obj)
+        for item in items:
+            self.put(item)
+        self._synced.set()
+
+    def put(self, obj: Obj) -> None:
+        meta = obj["metadata"]
+        part = self._objects.setdefault(meta.get("namespace") or "", {})
+        name = meta["name"]
+        old = part.get(name)
+        if old is not None:
+            old_meta = old["metadata"]
+            if old_meta.get("resourceVersion") == meta.get("resourceVersion"):
+                return
+            if old_meta.get("uid") != meta.get("uid"):
+                # Deleted and made again while nobody watched: handlers see both.
+                self.remove(old)
+                part = self._objects.setdefault(meta.get("namespace") or "", {})
+                old = None
+        part[name] = obj
+        self._changed(old, obj)
+
+    def remove(self, obj: Obj) -> None:
+        """Forgets an object; handlers get the last state that the deletion reports."""
+        namespace = namespace_of(obj)
+        part = self._objects.get(namespace)
+        old = part.pop(name_of(obj), None) if part else None
+        if part is None or old is None:
+            return
+        if not part:
+            del self._objects[namespace]
+        for index, function in self._indexers.items():
+            self._index(index, function, old, None)
+        for handler in self._handlers:
+            _call(handler, obj, None)
+
+    def _changed(self, old: Obj | None, new: Obj) -> None:
+        for index, function in self._indexers.items():
+            self._index(index, function, old, new)
+        for handler in self._handlers:
+            _call(handler, old, new)
+
+    def _index(self, index: str, function: Indexer, old: Obj | None, new: Obj | None) -> None:
+        values = self._indexes[index]
+        before = set(function(old)) if old is not None else set()
+        after = set(function(new)) if new is not None else set()
+        if not before and not after:
+            return
+        key = key_of(new if new is not None else old or {})
+        for value in before - after:
+            entries = values.get(value)
+            if entries is not None:
+                entries.pop(key, None)
+                if not entries:
+                    del values[value]
+        if new is not None:
+            for value in after:
+                values.setdefault(value, {})[key] = new
+
+
+def _call(handler: Handler, old: Obj | None, new: Obj | None) -> None:
+    try:
+        handler(old, new)
+    except Exception:
+        log.exception("an informer's handler failed")
+
+
+class SharedInformers:
+    """The `Informers` of one process and identity."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._informers: dict[tuple[GVR, str, str, str], tuple[CachedInformer, Reflector]] = {}
+        self._tasks: dict[tuple[GVR, str, str, str], asyncio.Task[None]] = {}
+        self._started = False
+
+    def informer(
+        self, resource: GVR, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> CachedInformer:
+        key = (resource, namespace, label_selector, field_selector)
+        if key not in self._informers:
+            informer = CachedInformer()
+            reflector = Reflector(
+                self.client,
+                resource,
+                informer,
+                namespace=namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+            )
+            self._informers[key] = informer, reflector
+            if self._started:
+                self._run(key)
+        return self._informers[key][0]
+
+    def _run(self, key: tuple[GVR, str, str, str]) -> None:
+        self._tasks[key] = asyncio.create_task(self._informers[key][1].run(), name=f"reflector {key[0].resource}")
+
+    async def start(self) -> None:
+        """Begins to mirror; returns at once (`wait_synced` waits)."""
+        self._started = True
+        for key in self._informers:
+            if key not in self._tasks:
+                self._run(key)
+
+    async def wait_synced(self) -> None:
+        """Waits until every informer made so far has its first list."""
+        for informer, _ in list(self._informers.values()):
+            await informer.wait_synced()
+
+    async def drop(self, resource: GVR, *, namespace: str = "") -> None:
+        """Stops and forgets an informer without selectors (of a resource that is no longer served)."""
+        key = (resource, namespace, "", "")
+        self._informers.pop(key, None)
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        self._started = False
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

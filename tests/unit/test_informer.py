@@ -1,0 +1,91 @@
+"""The informer's cache: handlers see each change once, indexes follow, a relist finds what vanished."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proa.client.informer import CachedInformer
+from proa.meta.objects import Obj
+
+
+def pod(name: str, version: int, node: str = "", *, namespace: str = "ns", uid: str = "") -> Obj:
+    meta: dict[str, Any] = {
+        "name": name,
+        "namespace": namespace,
+        "resourceVersion": str(version),
+        "uid": uid or f"uid-{name}",
+    }
+    return {"kind": "Pod", "metadata": meta, "spec": {"nodeName": node}}
+
+
+def by_node(obj: Obj) -> list[str]:
+    return [obj["spec"]["nodeName"]] if obj["spec"]["nodeName"] else []
+
+
+def recorded(informer: CachedInformer) -> list[tuple[str | None, str | None]]:
+    calls: list[tuple[str | None, str | None]] = []
+
+    def handler(old: Obj | None, new: Obj | None) -> None:
+        calls.append(
+            (old and old["metadata"]["resourceVersion"], new and new["metadata"]["resourceVersion"])  # type: ignore[arg-type]
+        )
+
+    informer.add_handler(handler)
+    return calls
+
+
+def test_handlers_see_what_is_there_and_each_change() -> None:
+    informer = CachedInformer()
+    informer.put(pod("a", 1))
+    calls = recorded(informer)
+    informer.put(pod("a", 2))
+    informer.put(pod("a", 2))
+    informer.remove(pod("a", 3))
+    informer.remove(pod("a", 3))
+    assert calls == [(None, "1"), ("1", "2"), ("3", None)]
+    assert informer.objects() == []
+
+
+def test_indexes_follow_changes() -> None:
+    informer = CachedInformer()
+    informer.put(pod("a", 1))
+    informer.add_index("node", by_node)
+    informer.put(pod("a", 2, "n1"))
+    informer.put(pod("b", 3, "n1"))
+    assert [one["metadata"]["name"] for one in informer.indexed("node", "n1")] == ["a", "b"]
+    informer.put(pod("a", 4, "n2"))
+    assert [one["metadata"]["resourceVersion"] for one in informer.indexed("node", "n2")] == ["4"]
+    informer.remove(pod("b", 5, "n1"))
+    assert informer.indexed("node", "n1") == []
+    assert informer.index_values("node") == ["n2"]
+
+
+def test_replace_removes_what_is_gone_and_syncs() -> None:
+    informer = CachedInformer()
+    informer.replace([pod("a", 1), pod("b", 2, namespace="other")])
+    assert informer.synced
+    calls = recorded(informer)
+    informer.replace([pod("b", 2, namespace="other"), pod("c", 4)])
+    assert calls == [(None, "1"), (None, "2"), ("1", None), (None, "4")]
+    assert informer.get("c", "ns") is not None and informer.get("a", "ns") is None
+    assert len(informer.objects("other")) == 1
+
+
+def test_a_new_uid_is_a_deletion_and_a_creation() -> None:
+    informer = CachedInformer()
+    informer.put(pod("a", 1))
+    calls = recorded(informer)
+    informer.replace([pod("a", 9, uid="another")])
+    assert calls == [(None, "1"), ("1", None), (None, "9")]
+
+
+def test_a_failing_handler_does_not_stop_the_others() -> None:
+    informer = CachedInformer()
+
+    def broken(old: Obj | None, new: Obj | None) -> None:
+        raise RuntimeError("broken")
+
+    informer.add_handler(broken)
+    calls = recorded(informer)
+    informer.put(pod("a", 1))
+    assert calls == [(None, "1")]
