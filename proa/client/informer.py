@@ -14,7 +14,7 @@ from typing import Protocol
 from proa.client.interface import Client
 from proa.client.reflector import Reflector
 from proa.meta.gvk import GVR
-from proa.meta.objects import Obj, key_of, name_of, namespace_of
+from proa.meta.objects import Obj, key_of, name_of, namespace_of, uid_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class CachedInformer:
         self._indexes: dict[str, dict[str, dict[str, Obj]]] = {}  # index -> value -> key -> object
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
+        self.revision = 0  # the newest that the reflector has delivered
 
     @property
     def synced(self) -> bool:
@@ -117,42 +118,53 @@ class CachedInformer:
     async def wait_synced(self) -> None:
         await self._synced.wait()
 
+    # One's own writes, seen before the watch reports them.
+
+    def observe(self, obj: Obj) -> None:
+        """Takes in what a write returned, unless the watch is already past it (it may be gone again by then)."""
+        if _revision(obj) > self.revision and self.synced:
+            self.put(obj)
+
+    def observe_deletion(self, uid: str, name: str, namespace: str, stamp: str) -> None:
+        """Shows an object that was just deleted as being deleted, until the watch reports what became of it."""
+        current = self.get(name, namespace)
+        if current is None or current["metadata"].get("uid") != uid or current["metadata"].get("deletionTimestamp"):
+            return
+        self._store({**current, "metadata": {**current["metadata"], "deletionTimestamp": stamp}}, current)
+
     # What the reflector calls.
 
-    def replace(self, items: list[Obj]) -> None:
-        """Makes the cache hold exactly `items`."""
+    def replace(self, items: list[Obj], revision: int = 0) -> None:
+        """Makes the cache hold exactly `items`, and what was observed after that `revision`."""
         present = {key_of(item) for item in items}
         for obj in self.objects():
-            if key_of(obj) not in present:
+            if key_of(obj) not in present and not (revision and _revision(obj) > revision):
                 self.remove(obj)
         for item in items:
             self.put(item)
+        self.revision = revision
         self._synced.set()
 
     def put(self, obj: Obj) -> None:
         meta = obj["metadata"]
-        part = self._objects.setdefault(meta.get("namespace") or "", {})
-        name = meta["name"]
-        old = part.get(name)
+        old = self.get(meta["name"], meta.get("namespace") or "")
         if old is not None:
-            old_meta = old["metadata"]
-            if old_meta.get("resourceVersion") == meta.get("resourceVersion"):
-                return
-            if old_meta.get("uid") != meta.get("uid"):
+            if old["metadata"].get("uid") != meta.get("uid"):
                 # Deleted and made again while nobody watched: handlers see both.
                 self.remove(old)
-                part = self._objects.setdefault(meta.get("namespace") or "", {})
                 old = None
-        part[name] = obj
-        self._changed(old, obj)
+            elif _revision(obj) <= _revision(old):
+                return
+        self._store(obj, old)
 
     def remove(self, obj: Obj) -> None:
         """Forgets an object; handlers get the last state that the deletion reports."""
         namespace = namespace_of(obj)
         part = self._objects.get(namespace)
-        old = part.pop(name_of(obj), None) if part else None
-        if part is None or old is None:
-            return
+        old = part.get(name_of(obj)) if part else None
+        if part is None or old is None or uid_of(old) != uid_of(obj):
+            return  # unknown, or already made anew under the same name
+        del part[name_of(obj)]
         if not part:
             del self._objects[namespace]
         for index, function in self._indexers.items():
@@ -160,7 +172,8 @@ class CachedInformer:
         for handler in self._handlers:
             _call(handler, obj, None)
 
-    def _changed(self, old: Obj | None, new: Obj) -> None:
+    def _store(self, new: Obj, old: Obj | None) -> None:
+        self._objects.setdefault(namespace_of(new), {})[new["metadata"]["name"]] = new
         for index, function in self._indexers.items():
             self._index(index, function, old, new)
         for handler in self._handlers:
@@ -182,6 +195,12 @@ class CachedInformer:
         if new is not None:
             for value in after:
                 values.setdefault(value, {})[key] = new
+
+
+def _revision(obj: Obj) -> int:
+    """Returns an object's resourceVersion as the number that it is (comparable since Kubernetes 1.35), else 0."""
+    text = obj["metadata"].get("resourceVersion") or ""
+    return int(text) if text.isdecimal() else 0
 
 
 def _call(handler: Handler, old: Obj | None, new: Obj | None) -> None:
@@ -221,6 +240,18 @@ class SharedInformers:
 
     def _run(self, key: tuple[GVR, str, str, str]) -> None:
         self._tasks[key] = asyncio.create_task(self._informers[key][1].run(), name=f"reflector {key[0].resource}")
+
+    def observe(self, resource: GVR, obj: Obj) -> None:
+        """Takes a write's result into the informer of the whole resource, if there is one."""
+        found = self._informers.get((resource, "", "", ""))
+        if found is not None:
+            found[0].observe(obj)
+
+    def observe_deletion(self, resource: GVR, uid: str, name: str, namespace: str, stamp: str) -> None:
+        """Marks an object in the informer of the whole resource as being deleted."""
+        found = self._informers.get((resource, "", "", ""))
+        if found is not None:
+            found[0].observe_deletion(uid, name, namespace, stamp)
 
     async def start(self) -> None:
         """Begins to mirror; returns at once (`wait_synced` waits)."""

@@ -27,9 +27,11 @@ _WATCH_SECONDS_MIN = 1.0
 
 
 class Sink(Protocol):
-    """Where a reflector writes: the whole state after a list, then changes."""
+    """Where a reflector writes: the whole state after a list, then changes. `revision` is how far it has come."""
 
-    def replace(self, items: list[Obj]) -> None: ...
+    revision: int
+
+    def replace(self, items: list[Obj], revision: int = 0) -> None: ...
 
     def put(self, obj: Obj) -> None: ...
 
@@ -80,7 +82,9 @@ class Reflector:
                     if loop.time() - started >= _WATCH_SECONDS_MIN:
                         continue
                 elif error.code == 404:
-                    listed = False  # the resource is not served (any more)
+                    # The resource is not served (any more): there is nothing of it.
+                    self._sink.replace([])
+                    listed = False
                 log.debug("watch of %s: %s", self.resource.group_resource, error)
             except (TimeoutError, OSError, EOFError) as error:
                 log.debug("watch of %s: %s", self.resource.group_resource, error)
@@ -110,8 +114,8 @@ class Reflector:
             token = page.continue_token
             if not token:
                 break
-        self._sink.replace(items)
         self.resource_version = page.resource_version
+        self._sink.replace(items, _number(page.resource_version))
 
     async def _watch(self) -> bool:
         """Follows one watch to its end; returns whether anything arrived."""
@@ -138,8 +142,13 @@ class Reflector:
                 elif event.type != "BOOKMARK":
                     sink.put(obj)
                 self.resource_version = obj["metadata"]["resourceVersion"]
+                sink.revision = _number(self.resource_version)
         finally:
             close = getattr(stream, "aclose", None)
             if close is not None:
                 await close()
         return any_event
+
+
+def _number(resource_version: str) -> int:
+    return int(resource_version) if resource_version.isdecimal() else 0

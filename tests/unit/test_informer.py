@@ -89,3 +89,44 @@ def test_a_failing_handler_does_not_stop_the_others() -> None:
     calls = recorded(informer)
     informer.put(pod("a", 1))
     assert calls == [(None, "1")]
+
+
+def test_own_writes_show_at_once_and_late_events_do_not_undo_them() -> None:
+    informer = CachedInformer()
+    informer.replace([pod("a", 5)], 5)
+    calls = recorded(informer)
+    informer.observe(pod("a", 8))
+    informer.put(pod("a", 7))
+    informer.put(pod("a", 8))
+    assert calls == [(None, "5"), ("5", "8")]
+
+
+def test_a_write_that_the_watch_has_passed_is_not_taken_in() -> None:
+    informer = CachedInformer()
+    informer.replace([], 5)
+    informer.put(pod("a", 6))
+    informer.remove(pod("a", 7))
+    informer.revision = 7
+    informer.observe(pod("a", 6))
+    assert informer.get("a", "ns") is None
+
+
+def test_an_observed_creation_survives_an_older_list() -> None:
+    informer = CachedInformer()
+    informer.replace([], 5)
+    informer.observe(pod("a", 9))
+    informer.replace([], 8)
+    assert informer.get("a", "ns") is not None
+    informer.replace([], 9)
+    assert informer.get("a", "ns") is None
+
+
+def test_an_own_deletion_shows_until_the_watch_reports_it() -> None:
+    informer = CachedInformer()
+    informer.replace([pod("a", 5)], 5)
+    informer.observe_deletion("another", "a", "ns", "2026-01-01T00:00:00Z")
+    assert "deletionTimestamp" not in (informer.get("a", "ns") or {})["metadata"]
+    informer.observe_deletion("uid-a", "a", "ns", "2026-01-01T00:00:00Z")
+    assert (informer.get("a", "ns") or {})["metadata"]["deletionTimestamp"] == "2026-01-01T00:00:00Z"
+    informer.put(pod("a", 6))
+    assert "deletionTimestamp" not in (informer.get("a", "ns") or {})["metadata"]
