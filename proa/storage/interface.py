@@ -4,13 +4,13 @@
 it is durable. One contract suite (tests/contract/test_store.py) runs against every implementation.
 
 A key is `table/…`: the part before the first slash names the table, and every prefix contains that slash. Entries and
-events are shared between all readers; their `memo` fields are for readers' own derived forms (decoded objects, encoded
-events) and belong to nobody: whoever finds one empty may fill it.
+events are shared between all readers; an entry's `memo` is for what readers derive from its value (what selectors look
+at, for example): whoever finds it empty may fill it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,21 +40,18 @@ class Value:
 class Entry:
     """A key's value at one revision. `revision` is that of its last write, `create_revision` of its creation.
 
-    `gap` is where the revision stands in `value` (0: nowhere). `memo` and `index_memo` are for readers.
+    `gap` is where the revision stands in `value` (0: nowhere).
     """
 
-    __slots__ = ("create_revision", "gap", "index_memo", "key", "memo", "revision", "value")
+    __slots__ = ("create_revision", "gap", "key", "memo", "revision", "value")
 
-    def __init__(
-        self, key: str, value: bytes, revision: int, create_revision: int, gap: int = 0, memo: Any = None
-    ) -> None:
+    def __init__(self, key: str, value: bytes, revision: int, create_revision: int, gap: int = 0) -> None:
         self.key = key
         self.value = value
         self.revision = revision
         self.create_revision = create_revision
         self.gap = gap
-        self.memo = memo
-        self.index_memo: Any = None
+        self.memo: Any = None
 
     def restamped(self, revision: int) -> Entry:
         """Returns the same value with another revision in its gap: what a deletion shows."""
@@ -88,15 +85,14 @@ class Page:
 
 class Event:
     """A write as watchers see it: `entry` is the new state (of a deletion: the last value, its revision that of the
-    deletion), `previous` the state before (None for a creation). `memo` is for readers."""
+    deletion), `previous` the state before (None for a creation)."""
 
-    __slots__ = ("deleted", "entry", "memo", "previous")
+    __slots__ = ("deleted", "entry", "previous")
 
     def __init__(self, entry: Entry, previous: Entry | None, deleted: bool) -> None:
         self.entry = entry
         self.previous = previous
         self.deleted = deleted
-        self.memo: dict[Any, Any] | None = None
 
     @property
     def revision(self) -> int:
@@ -183,11 +179,14 @@ class Store(Protocol):
         """Returns how many entries there are now."""
         ...
 
-    async def write(self, key: str, value: Value | None, *, expected: int | None, memo: Any = None) -> Entry:
+    async def write(
+        self, key: str, value: Value | None, *, expected: int | None, committed: Callable[[int], None] | None = None
+    ) -> Entry:
         """Sets a key (or deletes it: None) if its revision is `expected` (0: it must not exist; None: whatever it is).
 
-        Returns the new entry (of a deletion: the deleted value at the deletion's revision) once it is durable; `memo`
-        becomes that entry's. Deleting a key that does not exist is a Conflict. Raises Conflict, StoreFull, StoreFailed.
+        Returns the new entry (of a deletion: the deleted value at the deletion's revision) once it is durable.
+        `committed` is called with its revision when it is durable and just before anybody can see it. Deleting a key
+        that does not exist is a Conflict. Raises Conflict, StoreFull, StoreFailed.
         """
         ...
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from proa.storage.interface import Compacted, Conflict, Entry, Event, Page, StoreFailed, Value
 from proa.storage.watchcache import WatchCache
 
 RETENTION_SECONDS = 300.0
 _MARKS_PER_RETENTION = 5
+
+Committed = Callable[[int], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +56,14 @@ class Log(Protocol):
 
 
 class _Write:
-    __slots__ = ("done", "key", "memo", "previous", "value")
+    __slots__ = ("committed", "done", "key", "previous", "value")
 
-    def __init__(
-        self, key: str, value: Value | None, previous: Entry | None, memo: Any, done: asyncio.Future[Entry]
-    ) -> None:
+    def __init__(self, key: str, value: Value | None, previous: Entry | None, committed: Committed) -> None:
         self.key = key
         self.value = value
         self.previous = previous
-        self.memo = memo
-        self.done = done
+        self.committed = committed
+        self.done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
 
     def event(self, revision: int) -> Event:
         previous = self.previous
@@ -73,7 +73,6 @@ class _Write:
         else:
             created = previous.create_revision if previous else revision
             entry = Entry(self.key, self.value.at(revision), revision, created, self.value.gap)
-        entry.memo = self.memo
         return Event(entry, previous, self.value is None)
 
 
@@ -140,7 +139,7 @@ class LogStore:
     def count(self, prefix: str) -> int:
         return self._cache.keys_count(prefix)
 
-    async def write(self, key: str, value: Value | None, *, expected: int | None, memo: Any = None) -> Entry:
+    async def write(self, key: str, value: Value | None, *, expected: int | None, committed: Committed = None) -> Entry:
         while (earlier := self._pending.get(key)) is not None:
             await asyncio.wait([earlier.done])
         if self._closed:
@@ -149,10 +148,10 @@ class LogStore:
         missing = current is None and value is None
         if missing or (expected is not None and (current.revision if current else 0) != expected):
             raise Conflict(current)
-        write = _Write(key, value, current, memo, asyncio.get_running_loop().create_future())
+        write = _Write(key, value, current, committed)
         if self._log is None:
             event = write.event(self._cache.revision + 1)
-            self._cache.apply([event], event.revision)
+            self._publish([write], [event])
             return event.entry
         self._pending[key] = write
         self._queue.append(write)
@@ -172,7 +171,7 @@ class LogStore:
             except Exception as error:
                 failure = error
             else:
-                self._cache.apply(events, events[-1].revision)
+                self._publish(group, events)
             for write, event in zip(group, events, strict=True):
                 del self._pending[write.key]
                 if failure is None:
@@ -181,6 +180,12 @@ class LogStore:
                     write.done.set_exception(failure)
                     write.done.exception()  # its writer may be gone; that is no reason for a warning
         self._committer = None
+
+    def _publish(self, group: Sequence[_Write], events: Sequence[Event]) -> None:
+        for write, event in zip(group, events, strict=True):
+            if write.committed is not None:
+                write.committed(event.revision)
+        self._cache.apply(events, events[-1].revision)
 
     def watch(self, prefix: str, *, after: int) -> LogWatch:
         return LogWatch(self._cache, self._log, prefix, after)

@@ -194,11 +194,14 @@ async def test_a_watch_that_waits_sees_progress_but_never_ahead_of_its_events(st
 
 async def test_two_watchers_share_an_event(store: Store) -> None:
     watches = [store.watch("t/", after=store.revision) for _ in range(2)]
-    await store.write("t/a", value("x"), expected=0, memo={"decoded": True})
+    revisions: list[tuple[int, bool]] = []
+    entry = await store.write(
+        "t/a", value("x"), expected=0, committed=lambda at: revisions.append((at, store.current("t/a") is None))
+    )
+    assert revisions == [(entry.revision, True)]
     (one,), (other,) = [await events(watch, 1) for watch in watches]
     assert one is other
     assert one.entry is store.current("t/a")
-    assert one.entry.memo == {"decoded": True}
 
 
 async def test_compaction_forgets_the_past_and_nothing_else(store: Store) -> None:
