@@ -1,0 +1,140 @@
+"""One scheduling cycle: a pod and the cluster in, a node or the reasons out. Pure.
+
+The messages are upstream's: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from proa.scheduler.columns import Columns, Ints
+from proa.scheduler.framework import Plugin, Profile
+from proa.scheduler.pod import PodInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The pod goes to `node`; `feasible` nodes could have taken it."""
+
+    node: str
+    feasible: int
+
+
+@dataclass(slots=True)
+class Unplaced:
+    """No node can take the pod. `reasons` counts nodes per text, `plugins` names who rejected, `curable` are rows on
+    which removing other pods could help."""
+
+    nodes: int
+    reasons: Counter[str] = field(default_factory=Counter)
+    plugins: set[str] = field(default_factory=set)
+    curable: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    everywhere: str = ""
+
+    @property
+    def message(self) -> str:
+        """Says why, in upstream's words."""
+        if not self.nodes:
+            return "no nodes available to schedule pods"
+        return f"{available(self.nodes)}: {self.everywhere or counted(self.reasons)}."
+
+
+def available(nodes: int) -> str:
+    return f"0/{nodes} nodes are available"
+
+
+def counted(reasons: Counter[str]) -> str:
+    """Lists reasons with their counts, sorted as upstream does."""
+    return ", ".join(sorted(f"{count} {text}" for text, count in reasons.items()))
+
+
+def schedule(
+    pod: PodInfo, columns: Columns, profile: Profile, seed: int, nominated: Sequence[PodInfo] = ()
+) -> Placed | Unplaced:
+    """Decides where a pod goes.
+
+    `nominated` are waiting pods that were promised room on the node named by their `nominated_node`; those of at least
+    this pod's priority count as if they were there. `seed` chooses among equally good nodes.
+    """
+    promised = [one for one in nominated if one.priority >= pod.priority and one.key != pod.key]
+    with _assumed(columns, promised):
+        rows = np.flatnonzero(columns.alive)
+        outcome = Unplaced(len(rows))
+        for plugin in profile.plugins:
+            text = plugin.pre_filter(pod, columns)
+            if text:
+                outcome.everywhere = text
+                outcome.plugins.add(plugin.name)
+                return outcome
+        feasible = filter_rows(pod, columns, profile.plugins, rows, outcome)
+    if not len(feasible):
+        return outcome
+    if len(feasible) == 1:
+        return Placed(columns.names[feasible[0]], 1)
+    best = feasible[best_of(score_rows(pod, columns, profile, feasible))]
+    promised_row = columns.row_of.get(pod.nominated_node, -1)
+    row = promised_row if promised_row in best else best[seed % len(best)]
+    return Placed(columns.names[row], len(feasible))
+
+
+def filter_rows(
+    pod: PodInfo, columns: Columns, plugins: Iterable[Plugin], rows: Ints, outcome: Unplaced | None = None
+) -> Ints:
+    """Returns the rows that all plugins accept; records the reasons of the others in `outcome`."""
+    curable: list[Ints] = []
+    for plugin in plugins:
+        if not len(rows):
+            break
+        rejections = plugin.filter(pod, columns, rows)
+        if not rejections:
+            continue
+        refused = np.zeros(len(rows), dtype=bool)
+        final = np.zeros(len(rows), dtype=bool)
+        for rejection in rejections:
+            refused |= rejection.mask
+            if not rejection.resolvable:
+                final |= rejection.mask
+            if outcome is not None:
+                count = int(rejection.mask.sum())
+                if count:
+                    outcome.reasons[rejection.text] += count
+                    outcome.plugins.add(plugin.name)
+        curable.append(rows[refused & ~final])
+        rows = rows[~refused]
+    if outcome is not None and curable:
+        outcome.curable = np.concatenate(curable)
+    return rows
+
+
+def score_rows(pod: PodInfo, columns: Columns, profile: Profile, rows: Ints) -> Ints:
+    """Returns the weighted sum of all scores for each row."""
+    total = np.zeros(len(rows), dtype=np.int64)
+    for plugin in profile.plugins:
+        scores = plugin.score(pod, columns, rows)
+        if scores is not None:
+            total += scores * profile.weight(plugin)
+    return total
+
+
+def best_of(scores: Ints) -> Ints:
+    """Returns the positions of the highest score."""
+    return np.flatnonzero(scores == scores.max())
+
+
+class _assumed:
+    """Counts pods on the nodes that they were promised, for the length of a `with` block."""
+
+    def __init__(self, columns: Columns, pods: Sequence[PodInfo]) -> None:
+        self.columns, self.pods = columns, pods
+
+    def __enter__(self) -> None:
+        for pod in self.pods:
+            self.columns.add_pod(replace(pod, node_name=pod.nominated_node))
+
+    def __exit__(self, *_: object) -> None:
+        for pod in self.pods:
+            self.columns.remove_pod(pod.key)

@@ -1,0 +1,50 @@
+"""Upstream's default plugins over columns, and the default profile with upstream's weights."""
+
+from __future__ import annotations
+
+from proa.scheduler.framework import Plugin, Profile
+from proa.scheduler.plugins.affinity import InterPodAffinity
+from proa.scheduler.plugins.nodes import (
+    ImageLocality,
+    NodeAffinity,
+    NodeName,
+    NodePorts,
+    NodeUnschedulable,
+    SchedulingGates,
+    TaintToleration,
+)
+from proa.scheduler.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
+from proa.scheduler.plugins.spread import PodTopologySpread
+
+DEFAULT_SCHEDULER = "default-scheduler"
+
+DEFAULT_WEIGHTS = {
+    "TaintToleration": 3,
+    "NodeAffinity": 2,
+    "PodTopologySpread": 2,
+    "InterPodAffinity": 2,
+    "NodeResourcesFit": 1,
+    "NodeResourcesBalancedAllocation": 1,
+    "ImageLocality": 1,
+}
+
+
+def default_plugins() -> tuple[Plugin, ...]:
+    """Returns the default plugins in the order in which upstream asks them."""
+    return (
+        SchedulingGates(),
+        NodeUnschedulable(),
+        NodeName(),
+        TaintToleration(),
+        NodeAffinity(),
+        NodePorts(),
+        NodeResourcesFit(),
+        PodTopologySpread(),
+        InterPodAffinity(),
+        NodeResourcesBalancedAllocation(),
+        ImageLocality(),
+    )
+
+
+def default_profile(name: str = DEFAULT_SCHEDULER) -> Profile:
+    return Profile(name, default_plugins(), DEFAULT_WEIGHTS)
