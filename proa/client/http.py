@@ -186,12 +186,23 @@ class HttpClient:
     async def send(self, method: str, target: str, headers: Headers = (), body: bytes = b"") -> ClientResponse:
         """Sends one request and returns the answer once its head is there, whatever its status."""
         self._refresh()
-        return await self.wire.request(method, target, headers=[*self._credentials.headers(), *headers], body=body)
+        return await self.wire.request(
+            method,
+            target,
+            headers=[*self._credentials.headers(), *headers],
+            body=body,
+            server_name=self.config.server_name,
+        )
 
     async def upgrade(self, method: str, target: str, headers: Headers) -> tuple[ClientResponse, Stream | None]:
         """Asks for an upgrade (exec, attach, port-forward); see `proa.wire.client`."""
         self._refresh()
-        return await self.wire.upgrade(method, target, headers=[*self._credentials.headers(), *headers])
+        return await self.wire.upgrade(
+            method,
+            target,
+            headers=[*self._credentials.headers(), *headers],
+            server_name=self.config.server_name,
+        )
 
     def _refresh(self) -> None:
         now = asyncio.get_running_loop().time()

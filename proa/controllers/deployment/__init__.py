@@ -1,0 +1,1 @@
+"""Deployments: declarative rollouts over ReplicaSets."""

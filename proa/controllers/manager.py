@@ -1,0 +1,90 @@
+"""Builds and runs all controllers over one shared set of informers.
+
+The same manager runs inside the control-plane process and in one of its own (`proa controller-manager`): only the
+clients differ. `clients` for in-process use come from `proa.apiserver`'s Api and a service account's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Callable, Iterable
+
+from proa.client.informer import SharedInformers
+from proa.client.interface import Client, UserInfo
+from proa.controllers.runtime import Context, Controller, Options
+from proa.util.clock import Clock
+
+log = logging.getLogger(__name__)
+
+# Name -> class, imported when used, so that a process pays for what it runs.
+CONTROLLERS: dict[str, str] = {
+    "deployment": "proa.controllers.deployment.run:DeploymentController",
+    "replicaset": "proa.controllers.replicaset.run:ReplicaSetController",
+    "replicationcontroller": "proa.controllers.replicaset.run:ReplicationControllerController",
+}
+
+
+def service_account(name: str) -> UserInfo:
+    """Returns the identity of a controller's service account in kube-system."""
+    groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
+    return UserInfo(f"system:serviceaccount:kube-system:{name}", groups)
+
+
+def controller_class(name: str) -> type[Controller]:
+    """Returns the class of a controller by its name in CONTROLLERS; raises KeyError."""
+    module, _, attribute = CONTROLLERS[name].partition(":")
+    found: type[Controller] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+class Manager:
+    """`client_for(service account)` gives each controller its own identity; informers read as `informers.client`.
+
+    `only`: names from CONTROLLERS to run, default all. `extra`: more classes, such as the cloud's.
+    """
+
+    def __init__(
+        self,
+        informers: SharedInformers,
+        clock: Clock,
+        client_for: Callable[[str], Client],
+        options: Options | None = None,
+        *,
+        only: Iterable[str] | None = None,
+        without: Iterable[str] = (),
+        extra: Iterable[Callable[[Context], Controller]] = (),
+    ) -> None:
+        self.informers = informers
+        context = Context(informers=informers, clock=clock, client_for=client_for, options=options or Options())
+        skipped = set(without)
+        names = [name for name in (CONTROLLERS if only is None else only) if name not in skipped]
+        makers: list[Callable[[Context], Controller]] = [controller_class(name) for name in names]
+        self.controllers = [make(context) for make in (*makers, *extra)]
+
+    async def start(self) -> None:
+        """Starts informers and controllers; returns at once, and each begins when its informers are synced."""
+        await self.informers.start()
+        for controller in self.controllers:
+            await controller.start()
+
+    async def stop(self) -> None:
+        """Stops the controllers; the informers belong to the caller."""
+        await asyncio.gather(*(controller.stop() for controller in self.controllers))
+
+    @property
+    def idle(self) -> bool:
+        """True when no controller has anything queued or in work (what waits for its time does not count)."""
+        return all(controller.queue.idle for controller in self.controllers)
+
+    def metrics(self) -> dict[tuple[str, str], int]:
+        """Returns counters and gauges by (metric, controller), as upstream's workqueue metrics name them."""
+        found: dict[tuple[str, str], int] = {}
+        for controller in self.controllers:
+            found["workqueue_depth", controller.name] = len(controller.queue)
+            found["workqueue_adds_total", controller.name] = controller.queue.adds
+            found["workqueue_retries_total", controller.name] = controller.queue.retries
+            for outcome, count in controller.outcomes.items():
+                found[f"reconcile_{outcome}_total", controller.name] = count
+        return found
