@@ -29,6 +29,7 @@ from proa.kubelet.cri.types import (
     Stats,
     Version,
 )
+from proa.kubelet.podspec import POD_UID
 
 _STATES = {0: CREATED, 1: RUNNING, 2: EXITED, 3: UNKNOWN}
 _MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -85,7 +86,7 @@ class CriRuntime:
     async def events(self) -> AsyncIterator[str]:
         try:
             async for event in self._calls["GetContainerEvents"](self._requests["GetContainerEvents"]()):
-                yield event.pod_sandbox_status.id
+                yield event.pod_sandbox_status.metadata.uid
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from None
 
@@ -104,16 +105,18 @@ class CriRuntime:
     async def sandbox_status(self, sandbox_id: str) -> Sandbox:
         answer = await self._call("PodSandboxStatus", pod_sandbox_id=sandbox_id, verbose=True)
         status = answer.status
+        info = json.loads(answer.info.get("info") or "{}")
         addresses = [status.network.ip, *(one.ip for one in status.network.additional_ips)]
         return _sandbox(
             status,
             addresses=tuple(address for address in addresses if address),
-            network_namespace=_network_namespace(answer.info.get("info", "")),
+            network_namespace=_network_namespace(info),
+            pid=int(info.get("pid") or 0),
             host_network=status.linux.namespaces.options.network == _NODE,
         )
 
-    async def sandboxes(self) -> list[Sandbox]:
-        return [_sandbox(one) for one in (await self._call("ListPodSandbox")).items]
+    async def sandboxes(self, pod_uid: str = "") -> list[Sandbox]:
+        return [_sandbox(one) for one in (await self._call("ListPodSandbox", filter=_of_pod(pod_uid))).items]
 
     # ------------------------------------------------------------ containers
 
@@ -163,7 +166,7 @@ class CriRuntime:
             user=_user(status, info),
         )
 
-    async def containers(self) -> list[Container]:
+    async def containers(self, pod_uid: str = "") -> list[Container]:
         return [
             Container(
                 id=one.id,
@@ -177,7 +180,7 @@ class CriRuntime:
                 labels=dict(one.labels),
                 annotations=dict(one.annotations),
             )
-            for one in (await self._call("ListContainers")).containers
+            for one in (await self._call("ListContainers", filter=_of_pod(pod_uid))).containers
         ]
 
     async def update_resources(self, container_id: str, linux: Config) -> None:
@@ -243,6 +246,10 @@ class CriRuntime:
                 raise
 
 
+def _of_pod(uid: str) -> Config:
+    return {"label_selector": {POD_UID: uid}} if uid else {}
+
+
 def _failure(error: Any) -> RuntimeFailure:
     message = error.details() or "no details"
     return RuntimeFailure(error.code().name, message)
@@ -263,8 +270,8 @@ def _sandbox(one: Any, **more: Any) -> Sandbox:
     )
 
 
-def _network_namespace(info: str) -> str:
-    namespaces = json.loads(info or "{}").get("runtimeSpec", {}).get("linux", {}).get("namespaces") or []
+def _network_namespace(info: Config) -> str:
+    namespaces = (info.get("runtimeSpec") or {}).get("linux", {}).get("namespaces") or []
     return next((one.get("path") or "" for one in namespaces if one.get("type") == "network"), "")
 
 

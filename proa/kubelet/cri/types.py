@@ -27,7 +27,7 @@ class RuntimeFailure(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A pod sandbox. `addresses` are the pod's IPs, and known only from `sandbox_status`, as is `network_namespace`."""
+    """A pod sandbox. Fields after `annotations` are known only from `sandbox_status`; `addresses` are the pod's."""
 
     id: str
     name: str
@@ -41,6 +41,7 @@ class Sandbox:
     addresses: tuple[str, ...] = ()
     network_namespace: str = ""
     host_network: bool = False
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +148,7 @@ class Runtime(Protocol):
 
     async def sandbox_status(self, sandbox_id: str) -> Sandbox: ...
 
-    async def sandboxes(self) -> list[Sandbox]: ...
+    async def sandboxes(self, pod_uid: str = "") -> list[Sandbox]: ...
 
     async def create_container(self, sandbox_id: str, config: Config, sandbox_config: Config) -> str: ...
 
@@ -159,7 +160,7 @@ class Runtime(Protocol):
 
     async def container_status(self, container_id: str) -> Container: ...
 
-    async def containers(self) -> list[Container]: ...
+    async def containers(self, pod_uid: str = "") -> list[Container]: ...
 
     async def update_resources(self, container_id: str, linux: Config) -> None: ...
 
@@ -178,7 +179,7 @@ class Runtime(Protocol):
     async def stats(self) -> list[Stats]: ...
 
     def events(self) -> AsyncIterator[str]:
-        """Yields ids of sandboxes whose containers changed; raises RuntimeFailure UNIMPLEMENTED if there are none."""
+        """Yields uids of pods whose containers changed; raises RuntimeFailure UNIMPLEMENTED if there are none."""
         ...
 
     async def images(self) -> list[Image]: ...

@@ -1,0 +1,334 @@
+"""Makes a pod's volumes on this node, keeps their files fresh, and removes them.
+
+All state is on disk under the node's root folder (`pods/<uid>/volumes/…`, upstream's layout) or is read again from the
+API, so a new agent goes on where the old one ended. Secrets and tokens live on tmpfs only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from proa.client.interface import Client
+from proa.client.resources import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, SECRETS
+from proa.kubelet.environment import ConfigError, NodeFacts, expand
+from proa.kubelet.podspec import containers_of
+from proa.kubelet.references import Reference, References
+from proa.kubelet.volumes import mounts
+from proa.kubelet.volumes.payload import claim_name, payload, references_of, token_requests
+from proa.kubelet.volumes.tokens import Tokens
+from proa.kubelet.volumes.writer import write_files
+from proa.meta.errors import StatusError
+from proa.meta.objects import Obj, namespace_of, uid_of
+from proa.meta.quantity import parse
+from proa.util.clock import Clock
+
+_RESOURCES = {"configmaps": CONFIGMAPS, "secrets": SECRETS}
+_KINDS = {
+    "emptyDir": "empty-dir",
+    "configMap": "configmap",
+    "secret": "secret",
+    "projected": "projected",
+    "downwardAPI": "downward-api",
+}
+_ON_TMPFS = ("secret", "projected")
+_PROPAGATION = {"HostToContainer": "PROPAGATION_HOST_TO_CONTAINER", "Bidirectional": "PROPAGATION_BIDIRECTIONAL"}
+
+
+class VolumeError(Exception):
+    """A volume can't be made (yet); `volume` names it."""
+
+    def __init__(self, volume: str, message: str) -> None:
+        super().__init__(message)
+        self.volume = volume
+
+
+class VolumeManager:
+    """The volumes of all pods of one node."""
+
+    def __init__(
+        self, root: Path, client: Client, references: References, facts: Callable[[], NodeFacts], clock: Clock
+    ) -> None:
+        self._root = root
+        self._client = client
+        self._references = references
+        self._facts = facts
+        self._tokens = Tokens(client, clock)
+
+    def pod_folder(self, uid: str) -> Path:
+        return self._root / "pods" / uid
+
+    def renew_at(self, uid: str) -> float | None:
+        return self._tokens.renew_at(uid)
+
+    async def lookup(self, pod: Obj) -> Callable[[str, str], Obj | None]:
+        """Reads all that the pod refers to and returns a function that finds it; raises StatusError."""
+        wanted = [one for one in references_of(pod) if one.resource in _RESOURCES.values()]
+        found = await asyncio.gather(*(self._references.get(one) for one in wanted))
+        by_reference = dict(zip(wanted, found, strict=True))
+        namespace = namespace_of(pod)
+        return lambda kind, name: by_reference.get(Reference(_RESOURCES[kind], namespace, name))
+
+    async def ensure(self, pod: Obj) -> dict[str, Path]:
+        """Makes every volume, or brings its files up to date; returns volume name -> path. Raises VolumeError."""
+        volumes = (pod.get("spec") or {}).get("volumes") or []
+        if not volumes:
+            return {}
+        try:
+            lookup = await self.lookup(pod)
+        except StatusError as error:
+            raise VolumeError(volumes[0]["name"], error.message) from None
+        paths: dict[str, Path] = {}
+        for volume in volumes:
+            try:
+                paths[volume["name"]] = await self._make(pod, volume, lookup)
+            except (ConfigError, OSError) as error:
+                raise VolumeError(volume["name"], str(error)) from None
+            except StatusError as error:
+                raise VolumeError(volume["name"], error.message) from None
+        return paths
+
+    async def _make(self, pod: Obj, volume: Obj, lookup: Callable[[str, str], Obj | None]) -> Path:
+        if "hostPath" in volume:
+            return _host_path(volume["hostPath"])
+        if claim_name(pod, volume):
+            path = await self._claimed(pod, volume)
+            await asyncio.to_thread(_own, path, pod)
+            return path
+        kind = next((key for key in _KINDS if volume.get(key) is not None), None)
+        if kind is None:
+            unknown = ", ".join(key for key in volume if key != "name")
+            raise ConfigError(f"no volume plugin for {unknown}")
+        folder = self.pod_folder(uid_of(pod)) / "volumes" / f"kubernetes.io~{_KINDS[kind]}" / volume["name"]
+        if kind == "emptyDir":
+            _empty_dir(folder, pod, volume["emptyDir"])
+            return folder
+        tokens = {request: await self._tokens.get(pod, request) for request in token_requests(volume)}
+        files = payload(pod, volume, node=self._facts(), lookup=lookup, tokens=tokens)
+        folder.mkdir(parents=True, exist_ok=True)
+        if kind in _ON_TMPFS and not mounts.is_mounted(folder):
+            mounts.mount_tmpfs(folder)
+        group = ((pod.get("spec") or {}).get("securityContext") or {}).get("fsGroup")
+        write_files(folder, files or {}, group)
+        return folder
+
+    async def _claimed(self, pod: Obj, volume: Obj) -> Path:
+        name = claim_name(pod, volume)
+        claim = await self._references.get(Reference(PERSISTENTVOLUMECLAIMS, namespace_of(pod), name))
+        if claim is None:
+            raise ConfigError(f'persistentvolumeclaim "{name}" not found')
+        bound = (claim.get("spec") or {}).get("volumeName")
+        if not bound or (claim.get("status") or {}).get("phase") != "Bound":
+            raise ConfigError(f'persistentvolumeclaim "{name}" is not bound')
+        spec = (await self._client.get(PERSISTENTVOLUMES, bound)).get("spec") or {}
+        if spec.get("hostPath"):
+            return _host_path(spec["hostPath"])
+        if not spec.get("local"):
+            raise ConfigError(f'no volume plugin for persistentvolume "{bound}"')
+        path = Path(spec["local"]["path"])
+        if not path.exists():
+            raise ConfigError(f'path "{path}" does not exist')
+        return path
+
+    # ------------------------------------------------------------ mounts of a container
+
+    def mounts(
+        self, pod: Obj, container: Obj, paths: Mapping[str, Path], variables: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        """Returns CRI's mounts of the container's volumes; raises ConfigError for a mount that can't be."""
+        result = []
+        for index, mount in enumerate(container.get("volumeMounts") or []):
+            source = paths.get(mount["name"])
+            if source is None:
+                raise ConfigError(f"volume {mount['name']} of container {container['name']} is not mounted")
+            sub_path = _sub_path(mount, variables)
+            if sub_path:
+                place = self.pod_folder(uid_of(pod)) / "volume-subpaths" / mount["name"] / container["name"]
+                source = _bind_sub_path(source, sub_path, place / str(index), mount["name"])
+            target = mount["mountPath"]
+            result.append(
+                {
+                    "container_path": target if target.startswith("/") else f"/{target}",
+                    "host_path": str(source),
+                    "readonly": bool(mount.get("readOnly")),
+                    "propagation": _PROPAGATION.get(mount.get("mountPropagation") or "", "PROPAGATION_PRIVATE"),
+                }
+            )
+        return result
+
+    def devices(self, pod: Obj, container: Obj, paths: Mapping[str, Path]) -> list[dict[str, Any]]:
+        """Returns CRI's devices for block volumes."""
+        return [
+            {"container_path": one["devicePath"], "host_path": str(paths[one["name"]]), "permissions": "mrw"}
+            for one in container.get("volumeDevices") or []
+            if one["name"] in paths
+        ]
+
+    # ------------------------------------------------------------ removal
+
+    async def remove(self, uid: str) -> None:
+        """Unmounts and removes everything of a pod that no container uses any more."""
+        self._tokens.forget(uid)
+        folder = self.pod_folder(uid)
+        if folder.exists():
+            await asyncio.to_thread(_remove, folder)
+
+    def leftovers(self) -> set[str]:
+        """The uids of pods that have a folder on this node."""
+        folder = self._root / "pods"
+        return {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _remove(folder: Path) -> None:
+    for point in mounts.mounted_under(folder):
+        mounts.unmount(point)
+    # Nothing that is still mounted may be emptied: a host's files could be behind it.
+    if not mounts.mounted_under(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- kinds
+
+
+def _empty_dir(folder: Path, pod: Obj, source: Obj) -> None:
+    if folder.exists() and (source.get("medium") != "Memory" or mounts.is_mounted(folder)):
+        return
+    medium = source.get("medium") or ""
+    if medium not in ("", "Memory"):
+        raise ConfigError(f"unknown storage medium {medium}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if medium == "Memory":
+        mounts.mount_tmpfs(folder, _memory_size(pod, source), 0o777)
+    folder.chmod(0o777)
+    _own(folder, pod)
+
+
+def _memory_size(pod: Obj, source: Obj) -> int | None:
+    """The smaller of the size limit and what the pod's containers may use together."""
+    limits = [((one.spec.get("resources") or {}).get("limits") or {}).get("memory") for one in containers_of(pod)]
+    sizes = []
+    if all(limits) and limits:
+        sizes.append(sum(parse(one).value for one in limits))
+    if source.get("sizeLimit") and parse(source["sizeLimit"]).value:
+        sizes.append(parse(source["sizeLimit"]).value)
+    return min(sizes) if sizes else None
+
+
+def _own(path: Path, pod: Obj) -> None:
+    """Gives a writable volume to the pod's fsGroup: group, group permissions, set-group-id on folders."""
+    context = (pod.get("spec") or {}).get("securityContext") or {}
+    group = context.get("fsGroup")
+    if group is None or not path.is_dir():
+        return
+    if context.get("fsGroupChangePolicy") == "OnRootMismatch" and _is_owned(path, group):
+        return
+    for parent, _, names in os.walk(path, topdown=False):
+        for name in names:
+            _give(Path(parent) / name, group, 0o060)
+        _give(Path(parent), group, 0o070 | stat.S_ISGID)
+
+
+def _is_owned(path: Path, group: int) -> bool:
+    found = path.stat()
+    return found.st_gid == group and found.st_mode & 0o2070 == 0o2070
+
+
+def _give(path: Path, group: int, bits: int) -> None:
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        return
+    os.chown(path, -1, group)
+    path.chmod(stat.S_IMODE(found.st_mode) | bits)
+
+
+_TYPES: dict[str, tuple[Callable[[int], bool], str]] = {
+    "Directory": (stat.S_ISDIR, "a directory"),
+    "DirectoryOrCreate": (stat.S_ISDIR, "a directory"),
+    "File": (stat.S_ISREG, "a file"),
+    "FileOrCreate": (stat.S_ISREG, "a file"),
+    "Socket": (stat.S_ISSOCK, "a socket file"),
+    "CharDevice": (stat.S_ISCHR, "a character device"),
+    "BlockDevice": (stat.S_ISBLK, "a block device"),
+}
+
+
+def _host_path(source: Obj) -> Path:
+    path, kind = Path(source["path"]), source.get("type") or ""
+    if not kind:
+        if not path.exists():
+            path.mkdir(parents=True, mode=0o755)
+        return path
+    if kind == "DirectoryOrCreate" and not path.exists():
+        path.mkdir(parents=True, mode=0o755)
+    elif kind == "FileOrCreate" and not path.exists():
+        path.touch(mode=0o644)
+    matches, shown = _TYPES[kind]
+    if not path.exists() or not matches(path.stat().st_mode):
+        raise ConfigError(f"hostPath type check failed: {path} is not {shown}")
+    return path
+
+
+# ---------------------------------------------------------------- sub-paths
+
+
+def _sub_path(mount: Obj, variables: Mapping[str, str]) -> str:
+    path = mount.get("subPath") or ""
+    if mount.get("subPathExpr"):
+        path = expand(mount["subPathExpr"], variables)
+        if "$(" in path:
+            raise ConfigError(f"missing value for subPathExpr {mount['subPathExpr']}")
+    if path.startswith("/"):
+        raise ConfigError(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{path}`: must not contain '..'")
+    return str(path)
+
+
+def _bind_sub_path(volume: Path, sub_path: str, place: Path, name: str) -> Path:
+    """Mounts a path of the volume at `place`. Links may lead within the volume, never out, even if they change."""
+    root = volume.resolve()
+    wanted = root / sub_path
+    descriptor = _open_inside(root, _resolve_inside(root, wanted, name), create=not wanted.exists())
+    try:
+        if place.exists():
+            mounts.unmount(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            place.mkdir(exist_ok=True)
+        else:
+            place.touch()
+        mounts.bind_descriptor(descriptor, place)
+    finally:
+        os.close(descriptor)
+    return place
+
+
+def _resolve_inside(root: Path, path: Path, name: str) -> Path:
+    resolved = path.resolve()
+    if resolved != root and root not in resolved.parents:
+        raise ConfigError(f'failed to create subPath of volumeMount "{name}": it leads out of the volume')
+    return resolved.relative_to(root)
+
+
+def _open_inside(root: Path, relative: Path, create: bool = False) -> int:
+    """Opens a path below `root` step by step without following a link; the caller closes the descriptor."""
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(root, flags)
+    for part in relative.parts:
+        if create:
+            try:
+                os.mkdir(part, stat.S_IMODE(os.fstat(descriptor).st_mode), dir_fd=descriptor)
+            except FileExistsError:
+                pass
+        below = os.open(part, flags, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ConfigError(f"{relative} is a symbolic link")
+    return descriptor
