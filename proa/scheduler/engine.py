@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from proa.meta.objects import Obj, is_deleted, key_of, labels_of, name_of
@@ -10,7 +10,7 @@ from proa.scheduler.columns import Columns
 from proa.scheduler.cycle import Placed, schedule
 from proa.scheduler.framework import Happening, Profile
 from proa.scheduler.plugins import DEFAULT_SCHEDULER, default_profile
-from proa.scheduler.pod import PodInfo, parse_pod
+from proa.scheduler.pod import PodInfo, cluster_spreads, parse_pod
 from proa.scheduler.preemption import Preemption, preempt
 from proa.scheduler.queue import Queue
 
@@ -36,7 +36,11 @@ class Refuse:
 class Engine:
     """Takes events (`pod`, `node`, …) and gives decisions (`pop`, `decide`); times are monotonic seconds."""
 
-    def __init__(self, profiles: Sequence[Profile] | None = None) -> None:
+    def __init__(
+        self, profiles: Sequence[Profile] | None = None, siblings: Callable[[Obj], Obj | None] = lambda _: None
+    ) -> None:
+        """`siblings` returns the label selector of the pods that a pod should be spread with, or None."""
+        self._siblings = siblings
         chosen = list(profiles or [default_profile()])
         self._profiles = {profile.name: profile for profile in chosen}
         wakes: dict[str, Happening] = {}
@@ -95,6 +99,8 @@ class Engine:
             self.queue.waiting[key].pod.obj = new
             return
         info = parse_pod(new)
+        if not info.spreads and (selector := self._siblings(new)):
+            info.spreads = cluster_spreads(new, selector)
         if info.nominated_node:
             self._nominated[key] = info
         gates = (plugin.pre_enqueue(info) for plugin in self._profile(info).plugins)

@@ -6,7 +6,7 @@ tolerations and topology spread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,7 @@ class Spread:
     required: bool  # DoNotSchedule
     honor_affinity: bool
     honor_taints: bool
+    cluster_default: bool = False
 
 
 @dataclass(slots=True)
@@ -140,8 +141,8 @@ class PodInfo:
         return bool(self.affinity or self.anti_affinity or self.preferred_affinity or self.preferred_anti_affinity)
 
 
-def parse_pod(pod: Obj, default_spreads: Callable[[Obj], tuple[Spread, ...]] | None = None) -> PodInfo:
-    """Parses a pod; `default_spreads` gives the cluster's own constraints for a pod that has none."""
+def parse_pod(pod: Obj) -> PodInfo:
+    """Parses a pod."""
     spec: Obj = pod.get("spec") or {}
     affinity: Obj = spec.get("affinity") or {}
     node_affinity: Obj = affinity.get("nodeAffinity") or {}
@@ -149,8 +150,6 @@ def parse_pod(pod: Obj, default_spreads: Callable[[Obj], tuple[Spread, ...]] | N
     requests = {name: amount for name, amount in pod_requests(pod).items() if amount}
     cpu, memory = _scored_requests(pod, requests)
     spreads = tuple(_spread(one, pod) for one in spec.get("topologySpreadConstraints") or ())
-    if not spreads and default_spreads is not None:
-        spreads = default_spreads(pod)
     together, apart = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
     return PodInfo(
         obj=pod,
@@ -212,6 +211,19 @@ def _required(affinity: Obj, pod: Obj) -> tuple[Term, ...]:
 def _preferred(affinity: Obj, pod: Obj) -> tuple[Term, ...]:
     preferred = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
     return tuple(_term(one["podAffinityTerm"], pod, one["weight"]) for one in preferred)
+
+
+# (topology key, maximal skew) of the soft constraints for pods that state none, as upstream's.
+CLUSTER_SPREADS = (("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5))
+
+
+def cluster_spreads(pod: Obj, selector: Obj) -> tuple[Spread, ...]:
+    """Returns the cluster's own constraints for a pod whose siblings `selector` finds."""
+    selection = Selection(selector, (metadata(pod).get("namespace", ""),))
+    return tuple(
+        Spread(key, selection, skew, 1, required=False, honor_affinity=True, honor_taints=False, cluster_default=True)
+        for key, skew in CLUSTER_SPREADS
+    )
 
 
 def _spread(constraint: Obj, pod: Obj) -> Spread:

@@ -21,10 +21,14 @@ from proa.client.resources import (
     PERSISTENTVOLUMES,
     PODDISRUPTIONBUDGETS,
     PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVICES,
+    STATEFULSETS,
     STORAGECLASSES,
 )
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, is_deleted, name_of, namespace_of, uid_of
+from proa.meta.objects import Obj, controller_of, is_deleted, labels_of, name_of, namespace_of, uid_of
 from proa.util.clock import Clock, rfc3339
 
 if TYPE_CHECKING:
@@ -67,11 +71,28 @@ class Scheduler:
         self._nodes = informers.informer(NODES)
         self._namespaces = informers.informer(NAMESPACES)
         self._budgets = informers.informer(PODDISRUPTIONBUDGETS)
+        self._services = informers.informer(SERVICES)
+        self._owners = {
+            kind: informers.informer(resource)
+            for kind, resource in (
+                ("ReplicaSet", REPLICASETS),
+                ("StatefulSet", STATEFULSETS),
+                ("ReplicationController", REPLICATIONCONTROLLERS),
+            )
+        }
         self._volumes = [informers.informer(one) for one in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES)]
 
     async def start(self) -> None:
         """Waits for its copies of the cluster to be complete, then schedules until `stop`."""
-        for informer in (self._pods, self._nodes, self._namespaces, self._budgets, *self._volumes):
+        for informer in (
+            self._pods,
+            self._nodes,
+            self._namespaces,
+            self._budgets,
+            *self._volumes,
+            self._services,
+            *self._owners.values(),
+        ):
             await informer.wait_synced()
         self._pods.add_handler(self._pod_changed)
         self._nodes.add_handler(self._node_changed)
@@ -97,7 +118,7 @@ class Scheduler:
         if self._engine is None and not node_of(pod) and not is_finished(pod):
             from proa.scheduler.engine import Engine
 
-            self._engine = Engine(self._profiles)
+            self._engine = Engine(self._profiles, self._siblings)
             for namespace in self._namespaces.objects():
                 self._engine.namespace(namespace, gone=False)
             for node in self._nodes.objects():
@@ -125,6 +146,29 @@ class Scheduler:
         if self._engine is not None:
             self._engine.volume(self._clock.monotonic())
             self._work.set()
+
+    def _siblings(self, pod: Obj) -> Obj | None:
+        """Returns a selector for the pods of the same services and owner, None if there are neither."""
+        namespace, labels = namespace_of(pod), labels_of(pod)
+        wanted: dict[str, str] = {}
+        for service in self._services.objects(namespace):
+            chosen = (service.get("spec") or {}).get("selector") or {}
+            if chosen and chosen.items() <= labels.items():
+                wanted.update(chosen)
+        expressions: list[Obj] = []
+        reference = controller_of(pod) or {}
+        owners = self._owners.get(reference.get("kind") or "")
+        owner = owners.get(reference.get("name") or "", namespace) if owners else None
+        if owner is not None:
+            selector = owner["spec"].get("selector") or {}
+            if reference["kind"] == "ReplicationController":
+                wanted.update(selector)
+            else:
+                wanted.update(selector.get("matchLabels") or {})
+                expressions = selector.get("matchExpressions") or []
+        if not wanted and not expressions:
+            return None
+        return {"matchLabels": wanted, "matchExpressions": expressions}
 
     # ------------------------------------------------------------ work
 

@@ -41,19 +41,21 @@ class PodTopologySpread(Plugin):
         wanted = [one for one in pod.spreads if not one.required]
         if not wanted:
             return None
-        labelled = _has_keys(wanted, columns)
+        # The cluster's own constraints do not disqualify nodes that lack a topology label.
+        labelled = _has_keys([one for one in wanted if not one.cluster_default], columns)
         total = np.zeros(len(rows))
         for spread in wanted:
-            domains = columns.domains(spread.topology_key)
+            domains = columns.domains(spread.topology_key)[rows]
             counts = columns.matching(spread.selection, staying=True)
+            inside = labelled[rows] & (domains >= 0)
             if spread.topology_key == HOSTNAME:
-                here, size = counts[rows], int(labelled[rows].sum())
+                here, size = counts[rows], int(inside.sum())
             else:
                 counted = labelled & _eligible(spread, pod, columns)
-                sums, _ = per_domain(domains, counts, counted)
-                inside = domains[rows][labelled[rows]]
-                here, size = sums[domains[rows]], len(np.unique(inside))
-            total += here * math.log(size + 2) + (spread.max_skew - 1)
+                sums, _ = per_domain(columns.domains(spread.topology_key), counts, counted)
+                here = sums[domains]
+                size = int(np.count_nonzero(np.bincount(domains[inside]))) if inside.any() else 0
+            total += np.where(domains >= 0, here * math.log(size + 2) + (spread.max_skew - 1), 0)
         scores = np.rint(total).astype(np.int64)
         known = labelled[rows]
         if not known.any():
