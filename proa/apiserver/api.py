@@ -1,0 +1,251 @@
+"""Requests as calls: authorization, special handlers and generic stores, the same for HTTP and in-process clients.
+
+`Core` is the `Api` that in-process clients talk to; the HTTP server authorizes, decodes and calls `execute` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+from proa.apis.registry import ResourceDef, Subresource
+from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
+from proa.apiserver.contracts import Attributes, Authorizer, SpecialHandler
+from proa.apiserver.encoding import Recent
+from proa.apiserver.fields import FieldCheck
+from proa.apiserver.generic.deletion import answers_with_object, delete, delete_collection, delete_request
+from proa.apiserver.generic.selection import list_query, selection
+from proa.apiserver.generic.shared import Call, Shared
+from proa.apiserver.generic.store import GenericStore, Listing, Written, replacing
+from proa.apiserver.generic.watching import BOOKMARK, ResourceWatch, open_watch
+from proa.apiserver.patching import Patcher
+from proa.apiserver.requestinfo import is_true
+from proa.apiserver.resources import Resources, unknown_resource
+from proa.apiserver.scale import read_scale, write_scale
+from proa.client.interface import ApiRequest, WatchEvent
+from proa.meta.errors import StatusError, bad_request, forbidden, method_not_supported, unavailable
+from proa.meta.gvk import GVR
+from proa.meta.objects import Obj
+from proa.storage.interface import StoreFailed, StoreFull
+
+SpecialKey = tuple[str, str, str]  # group, resource, subresource
+BOOKMARK_SECONDS = 60.0
+
+
+class Core:
+    """The API without its wire: implements `proa.client.interface.Api`."""
+
+    def __init__(self, resources: Resources, shared: Shared, authorizer: Authorizer) -> None:
+        self.resources = resources
+        self.shared = shared
+        self.authorizer = authorizer
+        # Handlers of virtual resources and subresources, by verb; they run after authorization.
+        self.special: dict[SpecialKey, Mapping[str, SpecialHandler]] = {}
+        self.patcher = Patcher(resources)
+        self.fields = FieldCheck(resources)
+        self.recent_frames = Recent(1024)
+        self._stores: dict[GVR, GenericStore] = {}
+        self._verbs: dict[str, Callable[[GenericStore, ApiRequest, Call, Subresource | None], Awaitable[Answer]]] = {
+            "get": self._get,
+            "list": self._list,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+
+    # ------------------------------------------------------------ what in-process clients call
+
+    async def call(self, request: ApiRequest) -> Obj:
+        self.authorize(request)
+        answer = await self.execute(request, [])
+        return answer.decoded()
+
+    async def watch(self, request: ApiRequest) -> AsyncIterator[WatchEvent]:
+        self.authorize(request)
+        watch = await self.open_watch(request)
+        store = self.store(self.resources.get(request.resource))
+        for change in watch.initial():
+            yield WatchEvent(change.type, store.view(change.entry))
+        if is_true(request.parameters.get("sendInitialEvents")):
+            yield WatchEvent(BOOKMARK, bookmark(store.resource, watch.initial_revision, initial_end=True))
+        while True:
+            changes = await watch.next(BOOKMARK_SECONDS)
+            for change in changes:
+                yield WatchEvent(change.type, store.view(change.entry, keep=True))
+            if not changes:
+                yield WatchEvent(BOOKMARK, bookmark(store.resource, watch.revision))
+
+    # ------------------------------------------------------------ what the HTTP server calls too
+
+    def store(self, resource: ResourceDef) -> GenericStore:
+        """Returns the resource's storage, made once; a changed definition gets a new one."""
+        found = self._stores.get(resource.gvr)
+        if found is None or found.resource is not resource:
+            found = self._stores[resource.gvr] = GenericStore(resource, self.shared)
+        return found
+
+    def authorize(self, request: ApiRequest, name: str | None = None) -> None:
+        """Raises the 403 StatusError unless the user may do this."""
+        resource = request.resource
+        namespace = request.namespace
+        if name is None:
+            name = request.name
+        if resource.resource == "namespaces" and not resource.group:
+            namespace = name
+        attributes = Attributes(
+            user=request.user,
+            verb=request.verb,
+            group=resource.group,
+            version=resource.version,
+            resource=resource.resource,
+            subresource=request.subresource,
+            namespace=namespace,
+            name=name,
+            field_selector=request.parameters.get("fieldSelector", ""),
+            label_selector=request.parameters.get("labelSelector", ""),
+        )
+        decision = self.authorizer.authorize(attributes)
+        if not decision.allowed:
+            raise refused(attributes, decision.reason)
+
+    async def execute(self, request: ApiRequest, warnings: list[str]) -> Answer:
+        """Carries out an authorized request (any verb but watch); raises StatusErrors. Adds to `warnings`."""
+        resource = self.resources.get(request.resource)
+        handlers = self.special.get((resource.group, resource.plural, request.subresource))
+        if handlers and request.verb in handlers:
+            status = 201 if request.verb == "create" else 200
+            return PlainAnswer(await handlers[request.verb](request), status)
+        sub = self._subresource(resource, request)
+        call = Call.of(request, _dry_run(request), warnings)
+        try:
+            return await self._verbs[request.verb](self.store(resource), request, call, sub)
+        except StoreFull as error:
+            raise StatusError(507, "InsufficientStorage", str(error)) from None
+        except StoreFailed as error:
+            raise unavailable(str(error)) from None
+
+    def _subresource(self, resource: ResourceDef, request: ApiRequest) -> Subresource | None:
+        verb = request.verb
+        if not request.subresource:
+            if verb not in resource.verbs:
+                raise method_not_supported(resource.gvr, verb)
+            return None
+        sub = resource.subresource(request.subresource)
+        if sub is None:
+            raise unknown_resource()
+        if verb not in sub.verbs:
+            raise method_not_supported(resource.gvr, verb)
+        return sub
+
+    async def open_watch(self, request: ApiRequest) -> ResourceWatch:
+        resource = self.resources.get(request.resource)
+        if "watch" not in resource.verbs:
+            raise method_not_supported(resource.gvr, "watch")
+        parameters = request.parameters
+        list_query(parameters, watch=True)
+        chosen = selection(resource, parameters, request.name)
+        initial = parameters.get("sendInitialEvents")
+        version = parameters.get("resourceVersion", "")
+        return await open_watch(
+            self.store(resource), request.namespace, chosen, version, None if initial is None else is_true(initial)
+        )
+
+    # ------------------------------------------------------------ verbs
+
+    async def _get(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        entry = await store.get(request.namespace, request.name, request.parameters.get("resourceVersion", ""))
+        if sub is not None and sub.name == "scale":
+            return PlainAnswer(read_scale(store.resource, store.view(entry)))
+        return ObjectAnswer(store, entry)
+
+    async def _list(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        chosen = selection(store.resource, request.parameters)
+        query = list_query(request.parameters)
+        return ListAnswer(store, await store.list(request.namespace, chosen, query))
+
+    async def _create(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        written = await store.create(call, request.body)
+        return _answer(store, written)
+
+    async def _update(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        if sub is not None and sub.name == "scale":
+            return PlainAnswer(await write_scale(store, call, lambda _: request.body))
+        meta = request.body.get("metadata") or {}
+        if not meta.get("name"):
+            raise bad_request("name must be provided")
+        if meta["name"] != request.name:
+            why = f"the name of the object ({meta['name']}) does not match the name on the URL ({request.name})"
+            raise bad_request(why)
+        if store.resource.namespaced and (meta.get("namespace") or request.namespace) != request.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        create = sub is None and store.resource.strategy.allow_create_on_update
+
+        async def produce(old: Obj | None) -> Obj:
+            return await replacing(request.body, old)
+
+        return _answer(store, await store.update(call, produce, sub=sub, create=create))
+
+    async def _patch(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        return await self.patcher.patch(store, request, call, sub)
+
+    async def _delete(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        asked = delete_request(request.body, request.parameters)
+        written = await delete(store, call, asked)
+        if written.deleted and not answers_with_object(store.resource):
+            return PlainAnswer(_deleted_status(store, request.name, written.obj))
+        status = 202 if asked.cascading and not written.deleted else 200
+        return ObjectAnswer(store, written.entry, written.obj, status)
+
+    async def _delete_collection(
+        self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None
+    ) -> Answer:
+        chosen = selection(store.resource, request.parameters)
+        list_query(request.parameters)
+        asked = delete_request(request.body, request.parameters)
+        entries = await delete_collection(store, call, chosen, asked)
+        return ListAnswer(store, Listing(entries, self.shared.store.revision))
+
+
+def _dry_run(request: ApiRequest) -> bool:
+    body = request.body
+    if request.verb in ("delete", "deletecollection") and isinstance(body, dict) and body.get("dryRun"):
+        return True
+    return request.parameters.get("dryRun") == "All"
+
+
+def _answer(store: GenericStore, written: Written) -> ObjectAnswer:
+    return ObjectAnswer(store, written.entry, written.obj, 201 if written.created else 200)
+
+
+def _deleted_status(store: GenericStore, name: str, obj: Obj) -> Obj:
+    details: Obj = {"name": name}
+    if store.resource.group:
+        details["group"] = store.resource.group
+    details["kind"] = store.resource.plural
+    details["uid"] = obj["metadata"].get("uid", "")
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+def bookmark(resource: ResourceDef, revision: int, *, initial_end: bool = False) -> Obj:
+    """Returns the object of a bookmark event."""
+    meta: Obj = {"resourceVersion": str(revision)}
+    if initial_end:
+        meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+    return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": meta}
+
+
+def refused(attributes: Attributes, reason: str) -> StatusError:
+    """The 403 that says who may not do what, in upstream's structure."""
+    user = attributes.user.name
+    because = f": {reason}" if reason else ""
+    if not attributes.is_resource:
+        message = f'forbidden: User "{user}" cannot {attributes.verb} path "{attributes.path}"{because}'
+        return StatusError(403, "Forbidden", message, {})
+    what = attributes.resource + (f"/{attributes.subresource}" if attributes.subresource else "")
+    scope = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
+    why = f'User "{user}" cannot {attributes.verb} resource "{what}" in API group "{attributes.group}" {scope}{because}'
+    return forbidden(GVR(attributes.group, "", attributes.resource), attributes.name, why)
+
+
+Special = Mapping[SpecialKey, Mapping[str, SpecialHandler]]

@@ -1,0 +1,1 @@
+"""CRUD once: what every resource's storage does, generic over ResourceDef and Strategy."""

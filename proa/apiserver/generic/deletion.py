@@ -1,0 +1,261 @@
+"""Deletion: preconditions, grace, propagation policies as finalizers, and deletion of collections.
+
+Follows upstream's registry (`Store.Delete`, `BeforeDelete`): an object goes at once unless its resource grants grace
+or finalizers hold it; then it gets a deletionTimestamp, and goes with the update that removes the last reason to stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from proa.apis.registry import ResourceDef
+from proa.apiserver.generic.selection import Selection
+from proa.apiserver.generic.shared import Call, ended
+from proa.apiserver.generic.store import GenericStore, Written
+from proa.meta.errors import (
+    FieldError,
+    StatusError,
+    bad_request,
+    conflict,
+    invalid,
+    invalid_field,
+    not_found,
+    unsupported_field,
+)
+from proa.meta.gvk import GVK
+from proa.meta.metadata import FOREGROUND, ORPHAN
+from proa.meta.objects import Obj, copy_object
+from proa.storage.interface import Conflict, Entry
+from proa.util.clock import parse_rfc3339, rfc3339
+
+_OPTIONS = GVK("", "", "DeleteOptions")
+_POLICIES = ("Foreground", "Background", "Orphan")
+# Resources whose deletion answers with the object that went, not with a Status.
+_ANSWERS_WITH_OBJECT = {
+    "": {
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "pods",
+        "podtemplates",
+        "resourcequotas",
+        "serviceaccounts",
+        "services",
+    },
+    "storage.k8s.io": {
+        "csidrivers",
+        "csinodes",
+        "csistoragecapacities",
+        "storageclasses",
+        "volumeattachments",
+        "volumeattributesclasses",
+    },
+}
+_ATTEMPTS = 50
+_COLLECTION_WORKERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """What a deletion asks for; `propagation` is None if it leaves that to the resource."""
+
+    grace_seconds: int | None = None
+    propagation: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+    # The caller said orphanDependents=false, and expects 202 while the object waits.
+    cascading: bool = False
+
+
+def delete_request(body: Any, parameters: Mapping[str, str]) -> DeleteRequest:
+    """Reads DeleteOptions from the body, or from the query if there is none; raises StatusErrors 400 and 422."""
+    options: Obj = body if isinstance(body, dict) and body else _from_query(parameters)
+    orphan, policy = options.get("orphanDependents"), options.get("propagationPolicy")
+    errors: list[FieldError] = []
+    if orphan is not None and policy is not None:
+        text = "orphanDependents and deletionPropagation cannot be both set"
+        errors.append(invalid_field("propagationPolicy", policy, text))
+    if policy is not None and policy not in _POLICIES:
+        errors.append(unsupported_field("propagationPolicy", policy, [*_POLICIES, "nil"]))
+    if errors:
+        raise invalid(_OPTIONS, "", errors)
+    if orphan is not None:
+        policy = "Orphan" if orphan else "Background"
+    grace = options.get("gracePeriodSeconds")
+    if grace is not None and grace < 0:
+        grace = 1
+    preconditions = options.get("preconditions") or {}
+    return DeleteRequest(
+        grace,
+        policy,
+        preconditions.get("uid"),
+        preconditions.get("resourceVersion"),
+        cascading=orphan is False,
+    )
+
+
+def _from_query(parameters: Mapping[str, str]) -> Obj:
+    options: Obj = {}
+    if parameters.get("gracePeriodSeconds"):
+        try:
+            options["gracePeriodSeconds"] = int(parameters["gracePeriodSeconds"])
+        except ValueError:
+            raise bad_request(f'gracePeriodSeconds: invalid number "{parameters["gracePeriodSeconds"]}"') from None
+    if parameters.get("propagationPolicy"):
+        options["propagationPolicy"] = parameters["propagationPolicy"]
+    if parameters.get("orphanDependents"):
+        options["orphanDependents"] = parameters["orphanDependents"] in ("true", "1")
+    return options
+
+
+def answers_with_object(resource: ResourceDef) -> bool:
+    """Tells whether a deletion that is done answers with the object."""
+    return resource.plural in _ANSWERS_WITH_OBJECT.get(resource.group, ())
+
+
+async def delete(store: GenericStore, call: Call, asked: DeleteRequest) -> Written:
+    """Deletes an object or begins to; `deleted` in the outcome tells which. Raises StatusErrors 404 and 409."""
+    shared, resource = store.shared, store.resource
+    key = store.key(call.namespace, call.name)
+    admitted = False
+    for _ in range(_ATTEMPTS):
+        entry = shared.store.current(key)
+        if entry is None:
+            raise not_found(resource.gvr, call.name)
+        old = store.view(entry)
+        _check(store, call, asked, old, entry)
+        if not admitted:
+            admission = store._admission(call, "DELETE", None, old)
+            await shared.admission.mutate(admission)
+            await shared.admission.validate(admission)
+            admitted = True
+        marked = _marked(store, asked, old)
+        try:
+            if marked is None:
+                return await _remove(store, call, key, entry, old)
+            if marked == old:
+                return Written(old, entry)
+            if call.dry_run:
+                return Written(marked, None)
+            if store.finished(marked) and not _graceful(marked):
+                return await _remove(store, call, key, entry, marked)
+            return Written(marked, await store._write(key, marked, entry.revision))
+        except Conflict:
+            continue
+    raise conflict(resource.gvr, call.name, "the object changes too often")
+
+
+def _graceful(obj: Obj) -> bool:
+    return bool(obj["metadata"].get("deletionGracePeriodSeconds"))
+
+
+def _check(store: GenericStore, call: Call, asked: DeleteRequest, old: Obj, entry: Entry) -> None:
+    meta = old["metadata"]
+    if asked.uid is not None and asked.uid != meta.get("uid"):
+        why = f"Precondition failed: UID in precondition: {asked.uid}, UID in object meta: {meta.get('uid')}"
+        raise conflict(store.resource.gvr, call.name, why)
+    if asked.resource_version is not None and asked.resource_version != str(entry.revision):
+        why = (
+            f"Precondition failed: ResourceVersion in precondition: {asked.resource_version}, "
+            f"ResourceVersion in object meta: {entry.revision}"
+        )
+        raise conflict(store.resource.gvr, call.name, why)
+
+
+def _marked(store: GenericStore, asked: DeleteRequest, old: Obj) -> Obj | None:
+    """Returns the object as it waits for its deletion, or None if it can go at once."""
+    strategy, meta = store.resource.strategy, old["metadata"]
+    finalizers = _finalizers(store, asked, old)
+    grace = strategy.grace_seconds(old, asked.grace_seconds)
+    deleting = bool(meta.get("deletionTimestamp"))
+    waits = bool(finalizers) or _held_by_spec(store, old)
+    if not grace and not waits:
+        return None
+    obj: Obj = copy_object(old)
+    marked = obj["metadata"]
+    if finalizers:
+        marked["finalizers"] = finalizers
+    else:
+        marked.pop("finalizers", None)
+    now = store.shared.clock.now()
+    if deleting:
+        remaining = meta.get("deletionGracePeriodSeconds") or 0
+        if grace is not None and remaining and (asked.grace_seconds is not None and grace < remaining):
+            began = parse_rfc3339(meta["deletionTimestamp"]) - timedelta(seconds=remaining)
+            marked["deletionTimestamp"] = rfc3339(began + timedelta(seconds=grace))
+            marked["deletionGracePeriodSeconds"] = grace
+    else:
+        marked["deletionTimestamp"] = rfc3339(now + timedelta(seconds=grace or 0))
+        marked["deletionGracePeriodSeconds"] = grace or 0
+        if marked.get("generation"):
+            marked["generation"] += 1
+        if _held_by_spec(store, old):
+            marked.pop("deletionGracePeriodSeconds", None)
+            obj.setdefault("status", {})["phase"] = "Terminating"
+    return obj
+
+
+def _held_by_spec(store: GenericStore, obj: Obj) -> bool:
+    """Namespaces have finalizers in their spec too."""
+    if store.resource.plural != "namespaces" or store.resource.group:
+        return False
+    return bool((obj.get("spec") or {}).get("finalizers"))
+
+
+def _finalizers(store: GenericStore, asked: DeleteRequest, old: Obj) -> list[str]:
+    """Returns the finalizers as the propagation policy wants them; without one, those already there decide."""
+    existing: list[str] = list(old["metadata"].get("finalizers") or ())
+    policy = asked.propagation
+    if policy is None:
+        if ORPHAN in existing or FOREGROUND in existing:
+            return existing
+        policy = store.resource.strategy.default_propagation(old)
+    kept = [one for one in existing if one not in (ORPHAN, FOREGROUND)]
+    added = {"Orphan": [ORPHAN], "Foreground": [FOREGROUND]}.get(policy, [])
+    if added and added[0] in existing:
+        return [one for one in existing if one in (*added, *kept)]
+    return kept + added
+
+
+async def _remove(store: GenericStore, call: Call, key: str, entry: Entry, old: Obj) -> Written:
+    if call.dry_run:
+        return Written(old, None, deleted=True)
+    reservation = await store._begin(call, None, old)
+    ok = False
+    try:
+        gone = await store.shared.store.write(key, None, expected=entry.revision)
+        ok = True
+        return Written(old, gone, deleted=True)
+    finally:
+        await ended(reservation, ok)
+
+
+async def delete_collection(store: GenericStore, call: Call, chosen: Selection, asked: DeleteRequest) -> list[Entry]:
+    """Deletes every selected object; returns what was selected. Objects that are gone already are no error."""
+    page = await store.shared.store.list(store.prefix(call.namespace))
+    entries = [entry for entry in page.entries if chosen.everything or chosen.matches(entry, store.shared.decoded)]
+    waiting = iter(entries)
+
+    async def work() -> None:
+        for entry in waiting:
+            meta = store.view(entry)["metadata"]
+            one = Call(
+                user=call.user,
+                namespace=meta.get("namespace", ""),
+                name=meta["name"],
+                parameters=call.parameters,
+                dry_run=call.dry_run,
+                field_manager=call.field_manager,
+                warnings=call.warnings,
+            )
+            try:
+                await delete(store, one, asked)
+            except StatusError as error:
+                if error.code != 404:
+                    raise
+
+    await asyncio.gather(*(work() for _ in range(min(_COLLECTION_WORKERS, len(entries)))))
+    return entries

@@ -1,0 +1,113 @@
+"""What all generic stores share, and what one request carries through them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import uuid4
+
+from proa.apis.registry import ResourceDef, Subresource
+from proa.apiserver.contracts import AdmissionPlugin, AdmissionRequest
+from proa.apiserver.encoding import Decoded
+from proa.client.interface import ApiRequest, UserInfo
+from proa.meta.metadata import SUFFIX_ALPHABET, SUFFIX_LENGTH
+from proa.meta.objects import Obj
+from proa.storage.interface import Store
+from proa.util.clock import Clock
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request on its way through a generic store. `warnings` become Warning headers, in order."""
+
+    user: UserInfo
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
+    field_manager: str = ""
+    # Which managedFields operation this is: Update as a rule, Apply for server-side apply.
+    applying: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, request: ApiRequest, dry_run: bool, warnings: list[str]) -> Call:
+        return cls(
+            user=request.user,
+            namespace=request.namespace,
+            name=request.name,
+            subresource=request.subresource,
+            parameters=request.parameters,
+            dry_run=dry_run,
+            field_manager=request.field_manager,
+            warnings=warnings,
+        )
+
+
+class Reservation(Protocol):
+    """What an interceptor holds for a write until its outcome is known (a service's addresses, for example)."""
+
+    async def commit(self) -> None: ...
+
+    async def cancel(self) -> None: ...
+
+
+class Interceptor(Protocol):
+    """A resource's own part in writes that needs more than the object: allocation. Changes `obj` in place."""
+
+    async def begin(self, call: Call, obj: Obj | None, old: Obj | None) -> Reservation | None:
+        """Called before validation of a create (old None), update, or before a deletion (obj None)."""
+        ...
+
+
+# Records who owns which field: (call, new, old or None, resource, subresource); changes `new` in place.
+ManageFields = Callable[[Call, Obj, Obj | None, ResourceDef, Subresource | None], None]
+
+
+class AdmissionChain:
+    """All plugins in order, as one."""
+
+    def __init__(self, plugins: Sequence[AdmissionPlugin]) -> None:
+        self.plugins = tuple(plugins)
+
+    async def mutate(self, request: AdmissionRequest) -> None:
+        for plugin in self.plugins:
+            await plugin.mutate(request)
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        for plugin in self.plugins:
+            await plugin.validate(request)
+
+
+def random_suffix() -> str:
+    return "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
+
+
+def new_uid() -> str:
+    return str(uuid4())
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """`suffix` and `uid` are sources of chance: a seeded test replaces them."""
+
+    store: Store
+    clock: Clock
+    admission: AdmissionChain
+    decoded: Decoded = field(default_factory=Decoded)
+    interceptors: Mapping[tuple[str, str], Interceptor] = field(default_factory=dict)
+    manage_fields: ManageFields | None = None
+    suffix: Callable[[], str] = random_suffix
+    uid: Callable[[], str] = new_uid
+
+
+async def ended(reservation: Reservation | None, ok: bool) -> None:
+    """Tells a reservation how its write went."""
+    if reservation is not None:
+        await (reservation.commit() if ok else reservation.cancel())
+
+
+Produce = Callable[[Obj | None], Awaitable[Obj]]

@@ -1,0 +1,371 @@
+"""One resource's storage: get, list, create, update. Deletion is in `deletion`, watch in `watching`.
+
+Order of a create follows upstream's registry: default, mutate (admission), prepare, begin (allocation), validate, admit
+(validating), store; an update judges the resourceVersion after mutation, and a write without one is tried again on
+whatever is current then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from proa.apis.registry import ResourceDef, Subresource
+from proa.apiserver.contracts import AdmissionRequest
+from proa.apiserver.encoding import to_value, type_prefix
+from proa.apiserver.generic.selection import Continuation, ListQuery, Selection, parse_revision, too_large
+from proa.apiserver.generic.shared import Call, Produce, Shared, ended
+from proa.meta import metadata
+from proa.meta.errors import (
+    MODIFIED,
+    StatusError,
+    already_exists,
+    bad_request,
+    conflict,
+    gone,
+    invalid,
+    invalid_field,
+    not_found,
+    raise_if,
+)
+from proa.meta.objects import Obj, copy_object
+from proa.storage.interface import Compacted, Conflict, Entry
+from proa.util.clock import rfc3339
+
+_GENERATE_ATTEMPTS = 8
+_UPDATE_ATTEMPTS = 50
+_FUTURE_SECONDS = 3.0
+_FUTURE_STEP_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Part of a list: `token` goes on where it ends; `remaining` is unknown (None) when something selects."""
+
+    entries: Sequence[Entry]
+    revision: int
+    token: str = ""
+    remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A write's outcome. `entry` is None for a dry run; `created` for a PUT that made the object; `deleted` for an
+    update that took away the last finalizer of an object being deleted."""
+
+    obj: Obj
+    entry: Entry | None
+    created: bool = False
+    deleted: bool = False
+
+
+class GenericStore:
+    """Storage of one resource in one version."""
+
+    def __init__(self, resource: ResourceDef, shared: Shared) -> None:
+        self.resource = resource
+        self.shared = shared
+        self.table = resource.storage.replace("/", ".") + "/"
+        self.custom = resource.schema == ""
+        self.type_prefix = type_prefix(resource)
+
+    # ------------------------------------------------------------ reading
+
+    def key(self, namespace: str, name: str) -> str:
+        return f"{self.table}{namespace}/{name}" if self.resource.namespaced else self.table + name
+
+    def prefix(self, namespace: str) -> str:
+        return f"{self.table}{namespace}/" if namespace and self.resource.namespaced else self.table
+
+    def view(self, entry: Entry, *, keep: bool = False) -> Obj:
+        """Returns the entry's object in this version; shared, so nobody may change it."""
+        decoded = self.shared.decoded
+        obj = decoded.get(entry) if keep else decoded.peek(entry)
+        convert = self.resource.from_stored
+        return convert(obj) if convert else obj
+
+    def current(self, namespace: str, name: str) -> Entry:
+        """Returns the newest entry; raises the 404 StatusError."""
+        entry = self.shared.store.current(self.key(namespace, name))
+        if entry is None:
+            raise not_found(self.resource.gvr, name)
+        return entry
+
+    async def get(self, namespace: str, name: str, version: str = "") -> Entry:
+        """Returns the entry, not older than `version`; raises StatusErrors 400, 404, 504."""
+        if version and version != "0":
+            await self.reach(parse_revision(version))
+        return self.current(namespace, name)
+
+    async def reach(self, revision: int) -> None:
+        """Waits a little for a revision that lies ahead; raises the 504 StatusError."""
+        store = self.shared.store
+        left = _FUTURE_SECONDS
+        while store.revision < revision:
+            if left <= 0 or revision - store.revision > 1 << 40:
+                raise too_large(revision, store.revision)
+            await asyncio.sleep(_FUTURE_STEP_SECONDS)
+            left -= _FUTURE_STEP_SECONDS
+
+    async def list(self, namespace: str, chosen: Selection, query: ListQuery) -> Listing:
+        """Returns the selected entries; raises StatusErrors 410 and 504."""
+        store = self.shared.store
+        if query.revision is not None and query.revision > store.revision:
+            await self.reach(query.revision)
+        at = query.revision if query.exact else None
+        prefix = self.prefix(namespace)
+        after = prefix + query.after if query.after else ""
+        everything = chosen.everything
+        try:
+            page = await store.list(prefix, after=after, limit=query.limit if everything else 0, revision=at)
+        except Compacted as error:
+            raise expired(query, error) from None
+        entries, remaining = page.entries, page.remaining
+        if not everything:
+            entries, remaining = self._select(entries, chosen, query.limit)
+        if not remaining:
+            return Listing(entries, page.revision)
+        token = Continuation(page.revision, entries[-1].key[len(prefix) :]).text()
+        return Listing(entries, page.revision, token, remaining if everything else None)
+
+    def _select(self, entries: Sequence[Entry], chosen: Selection, limit: int) -> tuple[Sequence[Entry], int]:
+        """Returns the first matching entries and whether more follow (as a number)."""
+        found: list[Entry] = []
+        for entry in entries:
+            if chosen.matches(entry, self.shared.decoded):
+                if limit and len(found) == limit:
+                    return found, 1
+                found.append(entry)
+        return found, 0
+
+    # ------------------------------------------------------------ creating
+
+    async def create(self, call: Call, obj: Obj) -> Written:
+        """Stores a new object, which becomes this method's own; raises StatusErrors."""
+        meta = obj.setdefault("metadata", {})
+        self._match_namespace(call, meta)
+        self.resource.strategy.default(obj)
+        generated = not meta.get("name") and bool(meta.get("generateName"))
+        await self.shared.admission.mutate(self._admission(call, "CREATE", obj, None))
+        for attempt in range(_GENERATE_ATTEMPTS):
+            if generated and attempt:
+                obj["metadata"].pop("name", None)
+            try:
+                return await self._create_once(call, obj)
+            except StatusError as error:
+                if not generated or error.reason != "AlreadyExists" or attempt == _GENERATE_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _create_once(self, call: Call, obj: Obj) -> Written:
+        shared, resource, strategy = self.shared, self.resource, self.resource.strategy
+        if obj["metadata"].get("resourceVersion"):
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+        call.warnings += metadata.drop_duplicate_owners(obj)
+        meta = obj["metadata"]
+        now = rfc3339(shared.clock.now())
+        metadata.prepare_create(obj, now=now, uid=shared.uid(), suffix=shared.suffix())
+        strategy.prepare_create(obj)
+        strategy.default(obj)
+        if strategy.generation:
+            meta["generation"] = 1
+        name = meta.get("name", "")
+        reservation = await self._begin(call, obj, None)
+        ok = False
+        try:
+            errors = metadata.validate_create(
+                obj, resource.namespaced, strategy.validate_name, builtin=not self.custom
+            ) + strategy.validate(obj)
+            raise_if(resource.gvk, name, errors)
+            call.warnings += strategy.warnings(obj, None)
+            if shared.manage_fields is not None:
+                shared.manage_fields(call, obj, None, resource, None)
+            await shared.admission.validate(self._admission(call, "CREATE", obj, None))
+            key = self.key(meta.get("namespace", ""), name)
+            if call.dry_run:
+                if shared.store.current(key) is not None:
+                    raise already_exists(resource.gvr, name)
+                return Written(obj, None, created=True)
+            entry = await self._write(key, obj, 0)
+            ok = True
+            return Written(obj, entry, created=True)
+        except Conflict:
+            raise already_exists(resource.gvr, name) from None
+        finally:
+            await ended(reservation, ok)
+
+    def _match_namespace(self, call: Call, meta: Obj) -> None:
+        if not self.resource.namespaced:
+            if call.namespace:
+                raise bad_request("namespace may not be set for a cluster-scoped resource")
+            return
+        stated = meta.get("namespace")
+        if not stated:
+            meta["namespace"] = call.namespace
+        elif stated != call.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+
+    # ------------------------------------------------------------ updating
+
+    async def update(
+        self, call: Call, produce: Produce, *, sub: Subresource | None = None, create: bool = False
+    ) -> Written:
+        """Replaces an object by what `produce` makes of the current one (a copy to keep; None if there is none).
+
+        `sub` is the subresource through which it is updated. `create`: a missing object is created. Tried again on a
+        conflict unless the new object insists on a resourceVersion. Raises StatusErrors.
+        """
+        store = self.shared.store
+        key = self.key(call.namespace, call.name)
+        for _ in range(_UPDATE_ATTEMPTS):
+            entry = store.current(key)
+            if entry is None:
+                if not create:
+                    raise not_found(self.resource.gvr, call.name)
+                return await self.create(call, await produce(None))
+            old = self.view(entry)
+            obj = await produce(old)
+            stated = obj.setdefault("metadata", {}).get("resourceVersion") or ""
+            try:
+                return await self._update_once(call, key, entry, old, obj, sub)
+            except Conflict:
+                if stated not in ("", "0", str(entry.revision)) or (stated and not call.parameters.get("_patch")):
+                    raise conflict(self.resource.gvr, call.name, MODIFIED) from None
+        raise conflict(self.resource.gvr, call.name, MODIFIED)
+
+    async def _update_once(
+        self, call: Call, key: str, entry: Entry, old: Obj, obj: Obj, sub: Subresource | None
+    ) -> Written:
+        shared, resource, strategy = self.shared, self.resource, self.resource.strategy
+        strategy.default(obj)
+        await shared.admission.mutate(self._admission(call, "UPDATE", obj, old))
+        self._match_version(call, entry, old, obj)
+        metadata.prepare_update(obj, old)
+        if self.resource.namespaced:
+            obj["metadata"].setdefault("namespace", call.namespace)
+        call.warnings += metadata.drop_duplicate_owners(obj)
+        rules = sub.strategy if sub is not None and sub.strategy is not None else strategy
+        rules.prepare_update(obj, old)
+        strategy.default(obj)
+        counted = strategy.generation and (sub is None or sub.name != "status")
+        if counted and strategy.specification(obj) != strategy.specification(old):
+            obj["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
+        reservation = await self._begin(call, obj, old)
+        ok = False
+        try:
+            errors = metadata.validate_update(obj, old, builtin=not self.custom) + rules.validate_update(obj, old)
+            raise_if(resource.gvk, call.name, errors)
+            if sub is None:
+                call.warnings += strategy.warnings(obj, old)
+            if shared.manage_fields is not None:
+                shared.manage_fields(call, obj, old, resource, sub)
+            await shared.admission.validate(self._admission(call, "UPDATE", obj, old))
+            if call.dry_run:
+                return Written(obj, None)
+            if _unchanged(obj, old):
+                return Written(old, entry)
+            if self.finished(obj):
+                gone_entry = await shared.store.write(key, None, expected=entry.revision)
+                ok = True
+                return Written(obj, gone_entry, deleted=True)
+            written = await self._write(key, obj, entry.revision)
+            ok = True
+            return Written(obj, written)
+        finally:
+            await ended(reservation, ok)
+
+    def _match_version(self, call: Call, entry: Entry, old: Obj, obj: Obj) -> None:
+        """Judges the resourceVersion and uid that a new object states; states the current one where it has none."""
+        meta = obj["metadata"]
+        stated = meta.get("resourceVersion") or ""
+        uid = meta.get("uid")
+        if uid and uid != old["metadata"].get("uid"):
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}"
+            raise conflict(self.resource.gvr, call.name, why)
+        if stated in ("", "0"):
+            if not self.resource.strategy.allow_unconditional_update and not call.parameters.get("_patch"):
+                error = invalid_field("metadata.resourceVersion", 0, "must be specified for an update")
+                raise invalid(self.resource.gvk, call.name, [error])
+            meta["resourceVersion"] = str(entry.revision)
+        elif stated != str(entry.revision):
+            if not stated.isascii() or not stated.isdigit():
+                raise StatusError(500, "", f'strconv.ParseUint: parsing "{stated}": invalid syntax')
+            raise conflict(self.resource.gvr, call.name, MODIFIED)
+
+    def finished(self, obj: Obj) -> bool:
+        """Tells whether an object that is being deleted waits for nothing any more."""
+        meta = obj["metadata"]
+        if not meta.get("deletionTimestamp") or meta.get("finalizers"):
+            return False
+        if self.resource.plural == "namespaces" and not self.resource.group:
+            return not (obj.get("spec") or {}).get("finalizers")
+        return not meta.get("deletionGracePeriodSeconds")
+
+    # ------------------------------------------------------------ shared parts
+
+    async def _begin(self, call: Call, obj: Obj | None, old: Obj | None):  # type: ignore[no-untyped-def]
+        interceptor = self.shared.interceptors.get((self.resource.group, self.resource.plural))
+        return await interceptor.begin(call, obj, old) if interceptor is not None else None
+
+    async def _write(self, key: str, obj: Obj, expected: int) -> Entry:
+        """Encodes and stores an object, and keeps its decoded form; raises Conflict and the store's errors."""
+        resource, shared = self.resource, self.shared
+        stored = resource.to_stored(obj) if resource.to_stored else obj
+        kind = stored.get("kind", resource.kind) if resource.to_stored else resource.kind
+        api_version = stored.get("apiVersion") if resource.to_stored else resource.api_version
+        value = to_value(kind, api_version or resource.api_version, stored)
+
+        def committed(revision: int) -> None:
+            stored["kind"], stored["apiVersion"] = kind, api_version
+            stored["metadata"]["resourceVersion"] = str(revision)
+            shared.decoded.put(revision, stored)
+
+        return await shared.store.write(key, value, expected=expected, committed=committed)
+
+    def _admission(self, call: Call, operation: str, obj: Obj | None, old: Obj | None) -> AdmissionRequest:
+        return AdmissionRequest(
+            user=call.user,
+            operation=operation,
+            resource=self.resource,
+            subresource=call.subresource,
+            namespace=call.namespace,
+            name=call.name or ((obj or {}).get("metadata") or {}).get("name", ""),
+            obj=obj,
+            old=old,
+            dry_run=call.dry_run,
+            options=call.parameters,
+            warnings=call.warnings,
+        )
+
+
+def expired(query: ListQuery, error: Compacted) -> StatusError:
+    """410 for a list that asks for too old a revision."""
+    if query.after:
+        return gone(
+            "The provided continue parameter is too old to display a consistent list result. "
+            "You can start a new list without the continue parameter."
+        )
+    return gone(f"The resourceVersion for the provided list is too old; the oldest retained is {error.oldest}")
+
+
+def _unchanged(obj: Obj, old: Obj) -> bool:
+    """Tells whether an update changes nothing; the times in managedFields do not count."""
+    if {key: item for key, item in obj.items() if key != "metadata"} != {
+        key: item for key, item in old.items() if key != "metadata"
+    }:
+        return False
+    return _counted(obj["metadata"]) == _counted(old["metadata"])
+
+
+def _counted(meta: Obj) -> Obj:
+    if "managedFields" not in meta:
+        return meta
+    managed = [{key: item for key, item in one.items() if key != "time"} for one in meta["managedFields"]]
+    return {**meta, "managedFields": managed}
+
+
+async def replacing(obj: Obj, old: Obj | None) -> Obj:
+    """A `Produce` for PUT: a copy of the body for every attempt."""
+    copied: Obj = copy_object(obj)
+    return copied

@@ -1,0 +1,72 @@
+"""The scale subresource: autoscaling/v1 Scale, read from and written to the workload it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from proa.apis.registry import ResourceDef
+from proa.apiserver.generic.shared import Call
+from proa.apiserver.generic.store import GenericStore
+from proa.meta import selectors
+from proa.meta.errors import bad_request, invalid, invalid_field
+from proa.meta.gvk import GVK
+from proa.meta.objects import Obj, copy_object
+
+_SCALE = GVK("autoscaling", "v1", "Scale")
+_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+
+
+def read_scale(resource: ResourceDef, obj: Obj) -> Obj:
+    """Returns the Scale of a workload."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    selector = spec.get("selector")
+    if resource.kind == "ReplicationController":
+        text = str(selectors.from_labels(selector))
+    else:
+        text = _selector_text(selector or {})
+    shown: Obj = {"replicas": status.get("replicas") or 0}
+    if text:
+        shown["selector"] = text
+    replicas = spec.get("replicas")
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: meta[key] for key in _METADATA if key in meta},
+        "spec": {"replicas": replicas} if replicas else {},
+        "status": shown,
+    }
+
+
+def _selector_text(selector: Obj) -> str:
+    if selector.get("matchExpressions"):
+        return str(selectors.from_object(selector))
+    return str(selectors.from_labels(selector.get("matchLabels")))
+
+
+async def write_scale(store: GenericStore, call: Call, change: Callable[[Obj], Any]) -> Obj:
+    """Applies a changed Scale (`change` gets the current one) to its workload; returns the new Scale."""
+    resource = store.resource
+
+    async def produce(old: Obj | None) -> Obj:
+        assert old is not None
+        scale = change(read_scale(resource, old))
+        meta = scale.get("metadata") or {}
+        if meta.get("name") and meta["name"] != call.name:
+            raise bad_request(
+                f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
+            )
+        replicas = (scale.get("spec") or {}).get("replicas") or 0
+        if replicas < 0:
+            error = invalid_field("spec.replicas", replicas, "must be greater than or equal to 0")
+            raise invalid(_SCALE, call.name, [error])
+        obj: Obj = copy_object(old)
+        obj["spec"]["replicas"] = replicas
+        obj["metadata"]["resourceVersion"] = meta.get("resourceVersion") or ""
+        if meta.get("uid"):
+            obj["metadata"]["uid"] = meta["uid"]
+        return obj
+
+    written = await store.update(call, produce)
+    obj = store.view(written.entry) if written.entry is not None else written.obj
+    return read_scale(resource, obj)

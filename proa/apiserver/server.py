@@ -1,0 +1,268 @@
+"""HTTP requests to calls and back: identity, limits, negotiation, decoding, rendering, watch streams, errors.
+
+The order is upstream's: who asks, may they, which form do they accept, what do they send.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from proa.apis.registry import ResourceDef
+from proa.apiserver.answers import ObjectAnswer, PlainAnswer
+from proa.apiserver.api import Core, refused
+from proa.apiserver.contracts import Attributes, Authenticator
+from proa.apiserver.decoding import (
+    decode_delete_options,
+    decode_object,
+    decode_patch,
+    expected_kind,
+    patch_type,
+    read_body,
+)
+from proa.apiserver.limits import InFlight
+from proa.apiserver.negotiation import JSON, negotiate, negotiate_document
+from proa.apiserver.rendering import document, render
+from proa.apiserver.requestinfo import RequestInfo, is_true, parse_request, selected_name
+from proa.apiserver.resources import unknown_resource
+from proa.apiserver.streaming import WatchStream
+from proa.apiserver.tables import include_object
+from proa.client.interface import ApiRequest, UserInfo
+from proa.meta.errors import StatusError, bad_request, internal
+from proa.meta.gvk import GVR
+from proa.meta.objects import Obj
+from proa.wire.http import Request, Response
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS_MIN = 1800
+_PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(slots=True, kw_only=True)
+class HttpCall:
+    """One request with what is known of it so far."""
+
+    request: Request
+    info: RequestInfo
+    user: UserInfo
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def accept(self) -> str:
+        return self.request.header("accept")
+
+    @property
+    def pretty(self) -> bool:
+        asked = self.info.parameters.get("pretty")
+        if asked is not None:
+            return is_true(asked)
+        return self.request.header("user-agent").startswith(_PRETTY_AGENTS)
+
+
+# Serves a path outside the API, or a connection (exec, log, proxy) of a subresource; None after an upgrade.
+RawHandler = Callable[[HttpCall], Awaitable[Response | None]]
+RawKey = tuple[str, str, str]  # group, resource, subresource
+
+
+class HttpServer:
+    """The handler that `proa.wire.server.serve` calls."""
+
+    def __init__(self, core: Core, authenticator: Authenticator, in_flight: InFlight) -> None:
+        self.core = core
+        self.authenticator = authenticator
+        self.in_flight = in_flight
+        self.paths: dict[str, RawHandler] = {}
+        self.path_prefixes: dict[str, RawHandler] = {}
+        self.raw: dict[RawKey, RawHandler] = {}
+        self.request_finished: Callable[[HttpCall, int], None] | None = None
+
+    async def __call__(self, request: Request) -> Response | None:
+        try:
+            info = parse_request(request.method, request.target)
+            user = await self.authenticator.authenticate(request)
+        except StatusError as error:
+            return error_response(error, request.header("accept"))
+        call = HttpCall(request=request, info=info, user=user)
+        try:
+            if info.resource is None:
+                response = await self._path(call)
+            else:
+                response = await self._resource(call, info.resource)
+        except StatusError as error:
+            response = error_response(error, call.accept, call.warnings)
+        except (ConnectionError, TimeoutError):
+            raise
+        except RecursionError:
+            response = error_response(bad_request("the object is nested too deeply"), call.accept)
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.target)
+            response = error_response(internal(str(error)), call.accept)
+        if self.request_finished is not None:
+            self.request_finished(call, response.status if response is not None else 101)
+        return response
+
+    # ------------------------------------------------------------ paths outside the API
+
+    async def _path(self, call: HttpCall) -> Response | None:
+        info = call.info
+        attributes = Attributes(user=call.user, verb=info.verb, path=info.path)
+        decision = self.core.authorizer.authorize(attributes)
+        if not decision.allowed:
+            raise refused(attributes, decision.reason)
+        handler = self.paths.get(info.path)
+        if handler is None and len(info.path) > 1 and info.path.endswith("/"):
+            handler = self.paths.get(info.path[:-1])
+        if handler is None:
+            handler = next((one for prefix, one in self.path_prefixes.items() if info.path.startswith(prefix)), None)
+        return await handler(call) if handler is not None else page_not_found()
+
+    # ------------------------------------------------------------ the API
+
+    async def _resource(self, call: HttpCall, resource: GVR) -> Response | None:
+        info = call.info
+        request = ApiRequest(
+            user=call.user,
+            verb=info.verb,
+            resource=resource,
+            namespace=info.namespace,
+            name=info.name,
+            subresource=info.subresource,
+            parameters=info.parameters,
+        )
+        self.core.authorize(request, selected_name(info))
+        raw = self.raw.get((resource.group, resource.resource, info.subresource))
+        if raw is not None:
+            return await raw(call)
+        definition = self._routed(call, resource)
+        if info.verb == "watch":
+            return await self._watch(call, request, definition)
+        with self.in_flight.admitted(info.verb in ("get", "list")):
+            return await self._carry_out(call, request, definition)
+
+    def _routed(self, call: HttpCall, resource: GVR) -> ResourceDef:
+        """Returns the definition if the path's shape is one that it serves; raises StatusErrors 404 and 405."""
+        info = call.info
+        definition = self.core.resources.find(resource)
+        if definition is None:
+            if self.core.resources.has_group(resource.group):
+                raise unknown_resource()
+            raise PageNotFound
+        if (info.namespace and not definition.namespaced) or info.rest:
+            raise unknown_resource()
+        if info.subresource and definition.subresource(info.subresource) is None:
+            raise unknown_resource()
+        single = bool(info.name)
+        if single and definition.namespaced and not info.namespace:
+            raise unknown_resource()
+        wants_single = info.verb in ("get", "update", "patch", "delete") or (info.verb == "create" and info.subresource)
+        everywhere = definition.namespaced and not info.namespace and info.verb not in ("list", "watch")
+        fits = info.verb == "watch" or bool(wants_single) == single
+        if not info.verb or not fits or everywhere or (call.request.method == "HEAD" and not single):
+            raise method_not_allowed()
+        verbs = definition.verbs
+        if info.subresource:
+            sub = definition.subresource(info.subresource)
+            verbs = sub.verbs if sub is not None else ()
+        if info.verb not in verbs:
+            raise method_not_allowed()
+        return definition
+
+    async def _carry_out(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
+        form = negotiate(call.accept, collection=not request.name)
+        include = include_object(request.parameters.get("includeObject", "")) if form.transform == "Table" else ""
+        if request.verb not in ("get", "list"):
+            await self._decode(call, request, definition)
+        answer = await self.core.execute(request, call.warnings)
+        if isinstance(answer, PlainAnswer) and form.transform:
+            form = replace(form, transform="")
+        now = self.core.shared.clock.now()
+        body = render(answer, form, now, pretty=call.pretty, include=include)
+        headers = [("Content-Type", form.content_type if form.transform else form.media_type)]
+        headers += warning_headers(call.warnings)
+        if isinstance(answer, ObjectAnswer) and request.verb == "create" and call.request.method == "HEAD":
+            body = b""
+        return Response(status=answer.status, headers=headers, body=body)
+
+    async def _decode(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> None:
+        content_type = call.request.header("content-type")
+        manager = request.parameters.get("fieldManager") or ""
+        request.field_manager = manager or call.request.header("user-agent").partition("/")[0][:128]
+        if request.verb == "patch":
+            request.patch_type = patch_type(content_type)
+            request.body = decode_patch(request.patch_type, await read_body(call.request))
+        elif request.verb in ("delete", "deletecollection"):
+            request.body = decode_delete_options(content_type, await read_body(call.request))
+        else:
+            kind = expected_kind(definition, request.subresource)
+            body = await read_body(call.request)
+            request.body, duplicates = decode_object(content_type, body, kind)
+            self.core.fields.check(request, definition, kind, duplicates, call.warnings)
+
+    async def _watch(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
+        form = negotiate(call.accept, watch=True)
+        include = include_object(request.parameters.get("includeObject", "")) if form.transform == "Table" else ""
+        timeout = _timeout(request.parameters.get("timeoutSeconds", ""))
+        watch = await self.core.open_watch(request)
+        stream = WatchStream(
+            self.core.store(definition),
+            watch,
+            form,
+            include=include,
+            bookmarks=is_true(request.parameters.get("allowWatchBookmarks")),
+            initial_end=is_true(request.parameters.get("sendInitialEvents")),
+            recent=self.core.recent_frames,
+        )
+        content_type = form.content_type if form.media_type == JSON else f"{form.media_type};stream=watch"
+        body: AsyncIterator[bytes] = stream.frames(timeout)
+        return Response(status=200, headers=[("Content-Type", content_type)], body=body)
+
+
+def _timeout(text: str) -> float:
+    if not text:
+        return WATCH_SECONDS_MIN * (1 + random.random())
+    try:
+        return float(int(text)) or WATCH_SECONDS_MIN * (1 + random.random())
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
+class PageNotFound(StatusError):
+    """404 with a line of text: nothing serves this path at all."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "NotFound", "404 page not found", {})
+
+
+def page_not_found() -> Response:
+    headers = [("Content-Type", TEXT), ("X-Content-Type-Options", "nosniff")]
+    return Response(status=404, headers=headers, body=b"404 page not found\n")
+
+
+def method_not_allowed() -> StatusError:
+    message = "the server does not allow this method on the requested resource"
+    return StatusError(405, "MethodNotAllowed", message, {})
+
+
+def warning_headers(warnings: list[str]) -> list[tuple[str, str]]:
+    """Returns each text once, as upstream quotes it."""
+    texts = dict.fromkeys(" ".join(text.split()) for text in warnings)
+    return [("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"') for text in texts]
+
+
+def error_response(error: StatusError, accept: str = "", warnings: list[str] | None = None) -> Response:
+    """Returns the Status in the form that the client accepts, JSON if in none."""
+    if isinstance(error, PageNotFound):
+        return page_not_found()
+    try:
+        media_type = negotiate_document(accept)
+    except StatusError:
+        media_type = JSON
+    headers = [("Content-Type", media_type), *warning_headers(warnings or [])]
+    if error.retry_after_seconds:
+        headers.append(("Retry-After", str(error.retry_after_seconds)))
+    status: Obj = error.to_status()
+    return Response(status=error.code, headers=headers, body=document(status, media_type))
