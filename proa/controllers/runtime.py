@@ -105,11 +105,22 @@ class Controller:
             self._watched.append(informer)
         return informer
 
-    def watch(self, resource: GVR, keys: Keys = lambda obj: (key_of(obj),)) -> CachedInformer:
-        """Queues `keys(obj)` for every change of the resource, for the old and the new state."""
+    def watch(
+        self,
+        resource: GVR,
+        keys: Keys = lambda obj: (key_of(obj),),
+        *,
+        relevant: Callable[[Obj], object] | None = None,
+    ) -> CachedInformer:
+        """Queues `keys(obj)` for every change of the resource, for the old and the new state.
+
+        With `relevant`, only if what it returns has changed.
+        """
         informer = self.need(resource)
 
         def changed(old: Obj | None, new: Obj | None) -> None:
+            if relevant is not None and old is not None and new is not None and relevant(old) == relevant(new):
+                return
             found = set(keys(old)) if old is not None else set()
             if new is not None:
                 found.update(keys(new))

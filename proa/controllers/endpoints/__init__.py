@@ -1,0 +1,1 @@
+"""Endpoints, the older form of EndpointSlices, of services with a selector."""
