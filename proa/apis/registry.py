@@ -29,6 +29,19 @@ class Column:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Requestor:
+    """Who makes a request, for the kinds that keep it in the object."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_NOT_SPECIFIED = frozenset({"apiVersion", "kind", "metadata", "status"})
+
+
 class Strategy:
     """What is particular about a resource. Pure: no I/O, no clock. Override what differs.
 
@@ -49,6 +62,13 @@ class Strategy:
 
     def prepare_update(self, obj: Obj, old: Obj) -> None:
         """Carries over what an update of the main resource may not change (status, for example)."""
+
+    def specification(self, obj: Obj) -> Any:
+        """Returns the part of an object whose changes its generation counts."""
+        return {key: value for key, value in obj.items() if key not in _NOT_SPECIFIED}
+
+    def stamp(self, obj: Obj, old: Obj | None, now: str, requestor: Requestor) -> None:
+        """Writes down who asks and when (RFC 3339), after `prepare_create` or `prepare_update`; few kinds do."""
 
     def validate_name(self, name: str, prefix: bool) -> list[str]:
         """Returns what is wrong with a name; `prefix` when it is a generateName."""
@@ -79,6 +99,10 @@ class Strategy:
         """Returns the deletion's grace period, or None if the resource is deleted at once, as most are."""
         return None
 
+    def delete_warnings(self, propagation: str | None) -> list[str]:
+        """Returns texts for Warning headers of a deletion; `propagation` is what the request says, if anything."""
+        return []
+
     def default_propagation(self, obj: Obj) -> str:
         """Returns Background or Orphan: what happens to dependents if the request does not say."""
         return "Background"
@@ -96,6 +120,9 @@ class StatusStrategy:
             obj["spec"] = old["spec"]
         else:
             obj.pop("spec", None)
+
+    def stamp(self, obj: Obj, old: Obj, now: str) -> None:
+        """Writes down the time (RFC 3339) of a change, after `prepare_update`; few kinds do."""
 
     def validate_update(self, obj: Obj, old: Obj) -> list[FieldError]:
         return []

@@ -1,8 +1,67 @@
-"""MutatingAdmissionPolicy, as of admissionregistration.k8s.io/v1."""
+"""MutatingAdmissionPolicy, as of admissionregistration.k8s.io/v1: CEL expressions that change objects."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from proa.apis import tables
+from proa.apis.admissionregistration.policies import PolicyStrategy, param_kind_cell
 from proa.apis.define import columns, resource
+from proa.apis.fields import Errors
+from proa.apis.shape import children
+from proa.meta.errors import forbidden_field, required_field, unsupported_field
+from proa.meta.objects import Obj, name_of
+
+_PATCH_KEYS = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
+_REINVOCATION_POLICIES = ("IfNeeded", "Never")
+
+
+class MutatingAdmissionPolicyStrategy(PolicyStrategy):
+    def validate(self, obj: Obj) -> Errors:
+        spec = obj.get("spec") or {}
+        errors = self.validate_head(spec)
+        mutations = children(spec, "mutations")
+        if not mutations:
+            errors.append(required_field("spec.mutations", "mutations must contain at least one item"))
+        for index, one in enumerate(mutations):
+            errors += _mutation(one, f"spec.mutations[{index}]")
+        policy = spec.get("reinvocationPolicy") or ""
+        if not policy:
+            errors.append(required_field("spec.reinvocationPolicy"))
+        elif policy not in _REINVOCATION_POLICIES:
+            errors.append(unsupported_field("spec.reinvocationPolicy", policy, _REINVOCATION_POLICIES))
+        return errors
+
+
+def _mutation(one: Obj, path: str) -> Errors:
+    kind = one.get("patchType") or ""
+    if not kind:
+        return [required_field(f"{path}.patchType")]
+    if kind not in _PATCH_KEYS:
+        return [unsupported_field(f"{path}.patchType", kind, sorted(_PATCH_KEYS))]
+    errors: Errors = []
+    for other, key in _PATCH_KEYS.items():
+        given = one.get(key)
+        if other != kind:
+            if given is not None:
+                errors.append(forbidden_field(f"{path}.{key}", f"must not be specified when patchType is {kind}"))
+        elif given is None:
+            errors.append(required_field(f"{path}.{key}", f"must be specified when patchType is {kind}"))
+        elif not (given.get("expression") or "").strip():
+            errors.append(required_field(f"{path}.{key}.expression", "expression is not specified"))
+    return errors
+
+
+def cells(obj: Obj, now: datetime) -> Sequence[Any]:
+    return (
+        name_of(obj),
+        len(children(obj.get("spec"), "mutations")),
+        param_kind_cell(obj),
+        tables.age(obj, now),
+    )
+
 
 MUTATING_ADMISSION_POLICY = resource(
     "admissionregistration.k8s.io",
@@ -10,6 +69,8 @@ MUTATING_ADMISSION_POLICY = resource(
     "MutatingAdmissionPolicy",
     "mutatingadmissionpolicies",
     columns=columns("Name", "Mutations:integer", "ParamKind", "Age"),
+    cells=cells,
+    strategy=MutatingAdmissionPolicyStrategy(),
     namespaced=False,
     categories=("api-extensions",),
     storage_version_hash="LYmCf+UMVdg=",

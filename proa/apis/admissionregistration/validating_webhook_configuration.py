@@ -1,7 +1,8 @@
-"""ValidatingWebhookConfiguration, as of admissionregistration.k8s.io/v1."""
+"""ValidatingWebhookConfiguration, as of admissionregistration.k8s.io/v1: webhooks that refuse requests."""
 
 from __future__ import annotations
 
+from proa.apis.admissionregistration.webhooks import WebhookConfigurationStrategy, cells
 from proa.apis.define import columns, resource
 
 VALIDATING_WEBHOOK_CONFIGURATION = resource(
@@ -10,6 +11,8 @@ VALIDATING_WEBHOOK_CONFIGURATION = resource(
     "ValidatingWebhookConfiguration",
     "validatingwebhookconfigurations",
     columns=columns("Name", "Webhooks:integer", "Age"),
+    cells=cells,
+    strategy=WebhookConfigurationStrategy(),
     namespaced=False,
     categories=("api-extensions",),
     storage_version_hash="B0wHjQmsGNk=",

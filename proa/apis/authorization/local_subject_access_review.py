@@ -1,7 +1,8 @@
-"""LocalSubjectAccessReview, as of authorization.k8s.io/v1."""
+"""LocalSubjectAccessReview, as of authorization.k8s.io/v1: whether someone may do something in a namespace."""
 
 from __future__ import annotations
 
+from proa.apis.authorization.reviews import LocalAccessReviewStrategy
 from proa.apis.define import resource
 
 LOCAL_SUBJECT_ACCESS_REVIEW = resource(
@@ -9,5 +10,6 @@ LOCAL_SUBJECT_ACCESS_REVIEW = resource(
     "v1",
     "LocalSubjectAccessReview",
     "localsubjectaccessreviews",
+    strategy=LocalAccessReviewStrategy(),
     verbs=("create",),
 )
