@@ -90,11 +90,11 @@ def absolute_number(value: int | str | None) -> int:
     return value or 0
 
 
-def labels(value: dict[str, str] | None, path: str) -> Errors:
+def label_map(value: dict[str, str] | None, path: str) -> Errors:
     return validate_labels(value, path) if value else []
 
 
-def annotations(value: dict[str, str] | None, path: str) -> Errors:
+def annotation_map(value: dict[str, str] | None, path: str) -> Errors:
     return validate_annotations(value, path) if value else []
 
 
@@ -186,4 +186,4 @@ def normalized(value: Any) -> Any:
 
 def same(new: Any, old: Any) -> bool:
     """Tells whether two values are equal, absent and empty ones too."""
-    return new == old or normalized(new) == normalized(old)
+    return bool(new == old or normalized(new) == normalized(old))

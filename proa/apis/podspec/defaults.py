@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from proa.apis.podspec.volumes import source_of
 from proa.meta.objects import Obj
 
 # Defaults of a probe; a zero counts as unset.
@@ -235,12 +236,10 @@ SOURCE_DEFAULTS: dict[str, Callable[[Obj], None]] = {
 
 
 def default_volume(volume: Obj) -> None:
-    sources = [key for key, value in volume.items() if key != "name" and value is not None]
-    if not sources:
+    if not source_of(volume):
         volume["emptyDir"] = {}
-    for key in sources:
-        default = SOURCE_DEFAULTS.get(key)
-        if default is not None:
+    for key, default in SOURCE_DEFAULTS.items():
+        if volume.get(key) is not None:
             default(volume[key])
 
 

@@ -1,11 +1,11 @@
 """Validation of where a pod may run: node selectors, affinity, tolerations, topology spread, scheduling gates.
 
-Follows upstream's `pkg/apis/core/validation` (validateAffinity, ValidateTolerations, validateTopologySpreadConstraints).
+Follows upstream's `pkg/apis/core/validation` (validateAffinity, ValidateTolerations, and so on).
 """
 
 from __future__ import annotations
 
-from proa.apis.fields import Errors, label_selector, labels, one_of, positive, problems
+from proa.apis.fields import Errors, label_map, label_selector, one_of, positive, problems
 from proa.meta import names
 from proa.meta.errors import (
     duplicate_field,
@@ -135,7 +135,7 @@ def _match_label_keys(term: Obj, path: str) -> Errors:
 
 
 def node_selector_map(value: dict[str, str] | None, path: str) -> Errors:
-    return labels(value, path)
+    return label_map(value, path)
 
 
 # ---------------------------------------------------------------- tolerations

@@ -5,7 +5,7 @@ Follows upstream's `pkg/apis/core/validation` (ValidatePodSpec, ValidatePodTempl
 
 from __future__ import annotations
 
-from proa.apis.fields import Errors, annotations, ip, labels, one_of, problems
+from proa.apis.fields import Errors, annotation_map, ip, label_map, one_of, problems
 from proa.apis.podspec import resources, scheduling, security
 from proa.apis.podspec.containers import (
     RESTART_POLICIES,
@@ -44,7 +44,7 @@ def pod_spec(spec: Obj, path: str, *, is_pod: bool) -> Errors:
     errors += resources.pod_level(spec.get("resources"), spec, f"{path}.resources")
     errors += one_of(spec.get("restartPolicy"), f"{path}.restartPolicy", _RESTART_POLICIES, missing="required")
     errors += one_of(spec.get("dnsPolicy"), f"{path}.dnsPolicy", DNS_POLICIES, missing="required")
-    errors += labels(spec.get("nodeSelector"), f"{path}.nodeSelector")
+    errors += label_map(spec.get("nodeSelector"), f"{path}.nodeSelector")
     errors += security.pod(spec.get("securityContext"), spec, path, is_pod=is_pod)
     if spec.get("affinity"):
         errors += scheduling.affinity(spec["affinity"], f"{path}.affinity")
@@ -177,8 +177,8 @@ def _host_aliases(items: list[Obj], path: str) -> Errors:
 def pod_template(template: Obj, path: str) -> Errors:
     """Checks a PodTemplateSpec."""
     meta = template.get("metadata") or {}
-    errors = labels(meta.get("labels"), f"{path}.labels")
-    errors += annotations(meta.get("annotations"), f"{path}.annotations")
+    errors = label_map(meta.get("labels"), f"{path}.labels")
+    errors += annotation_map(meta.get("annotations"), f"{path}.annotations")
     spec = template.get("spec") or {}
     errors += pod_annotations(meta.get("annotations") or {}, f"{path}.annotations")
     errors += pod_spec(spec, f"{path}.spec", is_pod=False)

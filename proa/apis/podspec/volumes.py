@@ -325,9 +325,8 @@ def _iscsi(source: Obj, path: str) -> Errors:
     lun = source.get("lun") or 0
     if not 0 <= lun <= 255:
         errors.append(invalid_field(f"{path}.lun", lun, "must be between 0 and 255, inclusive"))
-    if source.get("chapAuthDiscovery") or source.get("chapAuthSession"):
-        if source.get("secretRef") is None:
-            errors.append(required_field(f"{path}.secretRef"))
+    if (source.get("chapAuthDiscovery") or source.get("chapAuthSession")) and source.get("secretRef") is None:
+        errors.append(required_field(f"{path}.secretRef"))
     return errors
 
 

@@ -30,7 +30,9 @@ _ANNOTATION_PREFIXES = {
     "container.seccomp.security.alpha.kubernetes.io/": (
         'non-functional in v1.27+; use the "seccompProfile" field instead'
     ),
-    "container.apparmor.security.beta.kubernetes.io/": 'deprecated since v1.30; use the "appArmorProfile" field instead',
+    "container.apparmor.security.beta.kubernetes.io/": (
+        'deprecated since v1.30; use the "appArmorProfile" field instead'
+    ),
 }
 # By volume source, the name under which the warning shows it, and what it says.
 VOLUMES = {
