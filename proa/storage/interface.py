@@ -179,6 +179,18 @@ class Store(Protocol):
         """Returns how many entries there are now."""
         ...
 
+    def currents(self, prefix: str) -> Sequence[Entry]:
+        """Returns all entries now, in key order; never waits."""
+        ...
+
+    def changes(self, prefix: str) -> int:
+        """Returns the number of changes in the prefix's table so far; it only grows."""
+        ...
+
+    def changed(self, prefix: str, since: int) -> Sequence[Event] | None:
+        """Returns the changes in the prefix's table after the first `since`; None if they are no longer in memory."""
+        ...
+
     async def write(
         self, key: str, value: Value | None, *, expected: int | None, committed: Callable[[int], None] | None = None
     ) -> Entry:

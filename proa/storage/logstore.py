@@ -139,6 +139,18 @@ class LogStore:
     def count(self, prefix: str) -> int:
         return self._cache.keys_count(prefix)
 
+    def currents(self, prefix: str) -> Sequence[Entry]:
+        page = self._cache.page(prefix, "", 0, self._cache.revision)
+        assert page is not None  # the window always reaches back to now
+        return page.entries
+
+    def changes(self, prefix: str) -> int:
+        return self._cache.table(prefix).position
+
+    def changed(self, prefix: str, since: int) -> Sequence[Event] | None:
+        table = self._cache.table(prefix)
+        return table.since(since) if since >= table.dropped else None
+
     async def write(self, key: str, value: Value | None, *, expected: int | None, committed: Committed = None) -> Entry:
         while (earlier := self._pending.get(key)) is not None:
             await asyncio.wait([earlier.done])

@@ -69,6 +69,11 @@ class Table:
         found.reverse()
         return found
 
+    @property
+    def position(self) -> int:
+        """The absolute position of the next event."""
+        return self.dropped + len(self.events)
+
     def position_after(self, revision: int) -> int:
         """Returns the absolute position of the first event newer than a revision that is not below the floor."""
         position = self.dropped + len(self.events)

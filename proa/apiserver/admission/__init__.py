@@ -1,0 +1,1 @@
+"""Stages that change or refuse writes after authorization: upstream's default set."""

@@ -1,0 +1,1 @@
+"""Resources and subresources with code of their own: reviews, tokens, bindings, evictions, streams, proxies."""
