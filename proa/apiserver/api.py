@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
+from proa.apiserver.authz.chain import refusal
 from proa.apiserver.contracts import Attributes, Authorizer, SpecialHandler
+from proa.apiserver.decoding import expected_kind
 from proa.apiserver.encoding import Recent
-from proa.apiserver.fields import FieldCheck
+from proa.apiserver.fields import checked, definition_of
 from proa.apiserver.generic.deletion import answers_with_object, delete, delete_collection, delete_request
 from proa.apiserver.generic.selection import list_query, selection
 from proa.apiserver.generic.shared import Call, Shared
@@ -22,8 +24,8 @@ from proa.apiserver.requestinfo import is_true
 from proa.apiserver.resources import Resources, unknown_resource
 from proa.apiserver.scale import read_scale, write_scale
 from proa.client.interface import ApiRequest, WatchEvent
-from proa.meta.errors import StatusError, bad_request, forbidden, method_not_supported, unavailable
-from proa.meta.gvk import GVR
+from proa.meta.errors import StatusError, bad_request, method_not_supported, unavailable
+from proa.meta.gvk import GVK, GVR
 from proa.meta.objects import Obj
 from proa.storage.interface import StoreFailed, StoreFull
 
@@ -41,7 +43,6 @@ class Core:
         # Handlers of virtual resources and subresources, by verb; they run after authorization.
         self.special: dict[SpecialKey, Mapping[str, SpecialHandler]] = {}
         self.patcher = Patcher(resources)
-        self.fields = FieldCheck(resources)
         self.recent_frames = Recent(1024)
         self._stores: dict[GVR, GenericStore] = {}
         self._verbs: dict[str, Callable[[GenericStore, ApiRequest, Call, Subresource | None], Awaitable[Answer]]] = {
@@ -58,6 +59,10 @@ class Core:
 
     async def call(self, request: ApiRequest) -> Obj:
         self.authorize(request)
+        if request.verb in ("create", "update"):
+            self.check_fields(
+                request, expected_kind(self.resources.get(request.resource), request.subresource), "Ignore"
+            )
         answer = await self.execute(request, [])
         return answer.decoded()
 
@@ -87,27 +92,23 @@ class Core:
 
     def authorize(self, request: ApiRequest, name: str | None = None) -> None:
         """Raises the 403 StatusError unless the user may do this."""
-        resource = request.resource
-        namespace = request.namespace
-        if name is None:
-            name = request.name
-        if resource.resource == "namespaces" and not resource.group:
-            namespace = name
-        attributes = Attributes(
-            user=request.user,
-            verb=request.verb,
-            group=resource.group,
-            version=resource.version,
-            resource=resource.resource,
-            subresource=request.subresource,
-            namespace=namespace,
-            name=name,
-            field_selector=request.parameters.get("fieldSelector", ""),
-            label_selector=request.parameters.get("labelSelector", ""),
-        )
+        attributes = attributes_of(request, request.name if name is None else name)
         decision = self.authorizer.authorize(attributes)
         if not decision.allowed:
-            raise refused(attributes, decision.reason)
+            raise refusal(attributes, decision.reason)
+
+    def check_fields(
+        self,
+        request: ApiRequest,
+        kind: GVK,
+        mode: str,
+        duplicates: Sequence[str] = (),
+        warnings: list[str] | None = None,
+    ) -> None:
+        """Brings the body of a create or update into canonical form; raises the 400 StatusError."""
+        definition = definition_of(self.resources.get(request.resource), kind)
+        if definition:
+            request.body = checked(definition, request.body, mode, duplicates, warnings)
 
     async def execute(self, request: ApiRequest, warnings: list[str]) -> Answer:
         """Carries out an authorized request (any verb but watch); raises StatusErrors. Adds to `warnings`."""
@@ -117,6 +118,8 @@ class Core:
             status = 201 if request.verb == "create" else 200
             return PlainAnswer(await handlers[request.verb](request), status)
         sub = self._subresource(resource, request)
+        if sub is not None and sub.strategy is None and sub.name != "scale":
+            raise unknown_resource()
         call = Call.of(request, _dry_run(request), warnings)
         try:
             return await self._verbs[request.verb](self.store(resource), request, call, sub)
@@ -215,7 +218,7 @@ def _dry_run(request: ApiRequest) -> bool:
 
 
 def _answer(store: GenericStore, written: Written) -> ObjectAnswer:
-    return ObjectAnswer(store, written.entry, written.obj, 201 if written.created else 200)
+    return ObjectAnswer(store, None if written.deleted else written.entry, written.obj, 201 if written.created else 200)
 
 
 def _deleted_status(store: GenericStore, name: str, obj: Obj) -> Obj:
@@ -227,25 +230,29 @@ def _deleted_status(store: GenericStore, name: str, obj: Obj) -> Obj:
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
+def attributes_of(request: ApiRequest, name: str) -> Attributes:
+    """Returns what authorization decides on; a namespace lies in itself."""
+    resource = request.resource
+    return Attributes(
+        user=request.user,
+        verb=request.verb,
+        group=resource.group,
+        version=resource.version,
+        resource=resource.resource,
+        subresource=request.subresource,
+        namespace=name if resource.resource == "namespaces" and not resource.group else request.namespace,
+        name=name,
+        field_selector=request.parameters.get("fieldSelector", ""),
+        label_selector=request.parameters.get("labelSelector", ""),
+    )
+
+
 def bookmark(resource: ResourceDef, revision: int, *, initial_end: bool = False) -> Obj:
     """Returns the object of a bookmark event."""
     meta: Obj = {"resourceVersion": str(revision)}
     if initial_end:
         meta["annotations"] = {"k8s.io/initial-events-end": "true"}
     return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": meta}
-
-
-def refused(attributes: Attributes, reason: str) -> StatusError:
-    """The 403 that says who may not do what, in upstream's structure."""
-    user = attributes.user.name
-    because = f": {reason}" if reason else ""
-    if not attributes.is_resource:
-        message = f'forbidden: User "{user}" cannot {attributes.verb} path "{attributes.path}"{because}'
-        return StatusError(403, "Forbidden", message, {})
-    what = attributes.resource + (f"/{attributes.subresource}" if attributes.subresource else "")
-    scope = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
-    why = f'User "{user}" cannot {attributes.verb} resource "{what}" in API group "{attributes.group}" {scope}{because}'
-    return forbidden(GVR(attributes.group, "", attributes.resource), attributes.name, why)
 
 
 Special = Mapping[SpecialKey, Mapping[str, SpecialHandler]]

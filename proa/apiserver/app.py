@@ -6,24 +6,44 @@ what in-process clients talk to.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ipaddress
+import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from proa.apis.all import RESOURCES
 from proa.apiserver.api import Core
+from proa.apiserver.authn.bootstrap import BootstrapTokens
+from proa.apiserver.authn.certificates import ClientCertificates
+from proa.apiserver.authn.chain import Authentication
+from proa.apiserver.authn.tokens import ServiceAccountTokens, SigningKeys
+from proa.apiserver.authz.chain import Authorization
+from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
 from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
 from proa.apiserver.documents import Documents
-from proa.apiserver.generic.shared import AdmissionChain, Shared
+from proa.apiserver.generic.shared import AdmissionChain, Call, Shared
 from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
+from proa.apiserver.live import Live
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
-from proa.storage.interface import Store
+from proa.apiserver.services.allocation import ServiceAllocation
+from proa.apiserver.services.pools import AddressPool, PortPool
+from proa.client.resources import IPADDRESSES
+from proa.meta.errors import StatusError
+from proa.meta.objects import Obj
+from proa.storage.interface import Conflict, Store
 from proa.storage.memory import memory_store
 from proa.util.clock import Clock, SystemClock
 from proa.wire import server as wire
+
+log = logging.getLogger(__name__)
+
+_LEASE_SECONDS = 600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,7 +51,9 @@ class Options:
     """How an API server runs.
 
     `store` is `memory`, `sqlite:PATH` or a path; `port` 0 takes any free one. `ssl_context` None serves no HTTPS at all
-    (in-process clients only). `advertise_address` is where clients and pods reach the server.
+    (in-process clients only). `advertise_address` is where clients and pods reach the server. `service_range` is one
+    CIDR, or two of different families with a comma between. `service_account_key` is the PEM of the key that signs
+    tokens (empty: one for this process only), `proxy_authorities` PEM certificates that vouch for front proxies.
     """
 
     store: str = "memory"
@@ -40,6 +62,9 @@ class Options:
     advertise_address: str = "127.0.0.1"
     ssl_context: ssl.SSLContext | None = None
     service_range: str = "10.96.0.0/16"
+    service_account_key: bytes = b""
+    service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    proxy_authorities: Sequence[bytes] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
     reads_max: int = READS_MAX
@@ -48,11 +73,33 @@ class Options:
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """What decides: made by the caller's factory from the server's live view, so that tests can replace each."""
+    """What decides on requests."""
 
     authenticator: Authenticator
     authorizer: Authorizer
     admission: Sequence[AdmissionPlugin] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the deciding parts are made of."""
+
+    options: Options
+    live: Live
+    clock: Clock
+    resources: Resources
+    tokens: ServiceAccountTokens
+
+
+def default_parts(around: Surroundings) -> Parts:
+    """Returns the parts of a real server: certificates and tokens, Node and RBAC authorization, default admission."""
+    authenticator = Authentication(
+        around.clock,
+        ClientCertificates(around.options.proxy_authorities),
+        around.tokens,
+        BootstrapTokens(around.live, around.clock),
+    )
+    return Parts(authenticator=authenticator, authorizer=Authorization(around.live))
 
 
 def open_store(url: str, retention_seconds: float) -> Store:
@@ -72,44 +119,107 @@ def open_store(url: str, retention_seconds: float) -> Store:
 class ApiServer:
     """`api` serves in-process clients from `start` on; `port` is the real one once it listens."""
 
-    def __init__(self, options: Options, parts: Parts, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        clock: Clock | None = None,
+        make_parts: Callable[[Surroundings], Parts] = default_parts,
+    ) -> None:
         self.options = options
         self.clock = clock or SystemClock()
         self.store = open_store(options.store, options.retention_seconds)
         self.resources = Resources(RESOURCES)
+        self.live = Live(self.store, self.resources)
+        keys = SigningKeys(options.service_account_issuer, options.service_account_key)
+        self.tokens = ServiceAccountTokens(keys, self.live, self.clock)
+        parts = make_parts(
+            Surroundings(
+                options=options, live=self.live, clock=self.clock, resources=self.resources, tokens=self.tokens
+            )
+        )
         shared = Shared(store=self.store, clock=self.clock, admission=AdmissionChain(parts.admission))
         self.api = Core(self.resources, shared, parts.authorizer)
-        in_flight = InFlight(options.reads_max, options.writes_max)
-        self.http = HttpServer(self.api, parts.authenticator, in_flight)
+        self._pools = [self._pool(text) for text in options.service_range.split(",")]
+        self._ports = PortPool(self.store, *options.node_ports)
+        shared.interceptors = {("", "services"): ServiceAllocation(self._pools, self._ports)}
+        self.http = HttpServer(self.api, parts.authenticator, InFlight(options.reads_max, options.writes_max))
         self.documents = Documents(self.resources, lambda: f"{options.advertise_address}:{self.port}")
         self.documents.install(self.http)
-        checks = {"ping": lambda: None, "log": lambda: None, "etcd": self._store_problem}
-        self.livez = Health("livez", checks)
-        self.readyz = Health("readyz", {**checks, "informer-sync": lambda: None, "shutdown": self._shutdown_problem})
-        for health in (self.livez, self.readyz, Health("healthz", checks)):
-            health.install(self.http)
-        self._server: wire.Server | None = None
+        self._bootstrapped = False
         self._stopping = False
+        self._install_health()
+        self._server: wire.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def port(self) -> int:
         return self._server.port if self._server is not None else self.options.port
 
     async def start(self) -> None:
+        """Serves from here on; raises OSError for a taken port and the store's errors."""
         await self.store.start()
-        if self.options.ssl_context is not None:
-            self._server = await wire.serve(
-                self.http, self.options.bind_address, self.options.port, self.options.ssl_context
-            )
+        options = self.options
+        if options.ssl_context is not None:
+            self._server = await wire.serve(self.http, options.bind_address, options.port, options.ssl_context)
+        bootstrap = Bootstrap(self.api, self._pools, Identity(address=options.advertise_address, port=self.port or 443))
+        await bootstrap.run()
+        self._bootstrapped = True
+        self._tasks.append(asyncio.create_task(self._renew(bootstrap), name="API server lease"))
 
     async def stop(self) -> None:
         self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._server is not None:
             await self._server.close()
         await self.store.close()
 
-    def _store_problem(self) -> str | None:
-        return None
+    async def _renew(self, bootstrap: Bootstrap) -> None:
+        while True:
+            try:
+                await bootstrap.renew_lease()
+            except StatusError as error:
+                log.warning("the API server's lease was not renewed: %s", error)
+            await asyncio.sleep(_LEASE_SECONDS)
 
-    def _shutdown_problem(self) -> str | None:
-        return "the server is shutting down" if self._stopping else None
+    # ------------------------------------------------------------ parts
+
+    def _pool(self, text: str) -> AddressPool:
+        """Returns the pool of one service range; its addresses are IPAddress objects."""
+        store = self.api.store(self.resources.get(IPADDRESSES))
+
+        async def create(obj: Obj) -> bool:
+            try:
+                await store.create(Call(user=SERVER_USER, name=obj["metadata"]["name"]), obj)
+            except StatusError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+                return False
+            return True
+
+        async def delete(name: str) -> None:
+            with contextlib.suppress(Conflict):
+                await self.store.write(store.key("", name), None, expected=None)
+
+        return AddressPool(
+            ipaddress.ip_network(text.strip()),
+            lambda name: self.store.current(store.key("", name)) is not None,
+            create,
+            delete,
+        )
+
+    def _install_health(self) -> None:
+        checks = {
+            "ping": lambda: None,
+            "log": lambda: None,
+            "etcd": lambda: "the store is closed" if self._stopping else None,
+            "poststarthook/rbac/bootstrap-roles": lambda: None if self._bootstrapped else "not finished",
+        }
+        ready = {
+            **checks,
+            "informer-sync": lambda: None,
+            "shutdown": lambda: "the server is shutting down" if self._stopping else None,
+        }
+        for health in (Health("livez", checks), Health("healthz", checks), Health("readyz", ready)):
+            health.install(self.http)

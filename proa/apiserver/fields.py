@@ -1,30 +1,32 @@
-"""Unknown and duplicate fields in a body, as the query parameter fieldValidation asks: Strict, Warn or Ignore."""
+"""Objects as the schema holds them: unknown and duplicate fields as fieldValidation asks, canonical values.
+
+In-process clients' objects pass through here too, so that what is stored looks the same whoever wrote it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from proa.apis.define import schema_name
 from proa.apis.registry import ResourceDef
-from proa.apiserver.resources import Resources
-from proa.client.interface import ApiRequest
-from proa.meta.errors import bad_request
 from proa.meta.gvk import GVK
+from proa.meta.objects import Obj
+from proa.meta.schema import decode as schema
 
 
-class FieldCheck:
-    """Prunes bodies to their schema and reports what it found there."""
+def definition_of(resource: ResourceDef, kind: GVK) -> str:
+    """Returns the schema definition of what a write carries, empty if it has none (custom resources)."""
+    if not resource.schema or kind == resource.gvk:
+        return resource.schema
+    return schema_name(kind.group, kind.version, kind.kind)
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
 
-    def check(
-        self, request: ApiRequest, definition: ResourceDef, kind: GVK, duplicates: Sequence[str], warnings: list[str]
-    ) -> None:
-        """Prunes `request.body` in place; adds to `warnings` or raises the 400 StatusError."""
-        mode = request.parameters.get("fieldValidation", "") or "Warn"
-        problems = [f'duplicate field "{path}"' for path in duplicates]
-        if not problems or mode == "Ignore":
-            return
-        if mode == "Strict":
-            raise bad_request(f"strict decoding error: {', '.join(problems)}")
+def checked(
+    definition: str, obj: Obj, mode: str, duplicates: Sequence[str] = (), warnings: list[str] | None = None
+) -> Obj:
+    """Returns a new object in canonical form; adds to `warnings` or raises the 400 StatusError. `mode` is Strict, Warn
+    (also if empty) or Ignore."""
+    made, problems = schema.decode_into(definition, obj, mode or schema.WARN, duplicates)
+    if warnings is not None:
         warnings += problems
+    return made

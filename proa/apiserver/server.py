@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from proa.apis.registry import ResourceDef
 from proa.apiserver.answers import ObjectAnswer, PlainAnswer
-from proa.apiserver.api import Core, refused
+from proa.apiserver.api import Core, attributes_of
+from proa.apiserver.authn.impersonation import impersonate, impersonated
+from proa.apiserver.authz.chain import require
 from proa.apiserver.contracts import Attributes, Authenticator
 from proa.apiserver.decoding import (
     decode_delete_options,
@@ -109,16 +111,23 @@ class HttpServer:
 
     async def _path(self, call: HttpCall) -> Response | None:
         info = call.info
-        attributes = Attributes(user=call.user, verb=info.verb, path=info.path)
-        decision = self.core.authorizer.authorize(attributes)
-        if not decision.allowed:
-            raise refused(attributes, decision.reason)
+        require(
+            self.core.authorizer, self._impersonated(call, Attributes(user=call.user, verb=info.verb, path=info.path))
+        )
         handler = self.paths.get(info.path)
         if handler is None and len(info.path) > 1 and info.path.endswith("/"):
             handler = self.paths.get(info.path[:-1])
         if handler is None:
             handler = next((one for prefix, one in self.path_prefixes.items() if info.path.startswith(prefix)), None)
         return await handler(call) if handler is not None else page_not_found()
+
+    def _impersonated(self, call: HttpCall, attributes: Attributes) -> Attributes:
+        """Returns the attributes under the identity that the request asks to act as; raises StatusErrors 400, 403."""
+        wanted = impersonated(call.request)
+        if wanted is None:
+            return attributes
+        call.user = impersonate(self.core.authorizer, attributes, wanted)
+        return replace(attributes, user=call.user)
 
     # ------------------------------------------------------------ the API
 
@@ -133,7 +142,9 @@ class HttpServer:
             subresource=info.subresource,
             parameters=info.parameters,
         )
-        self.core.authorize(request, selected_name(info))
+        attributes = self._impersonated(call, attributes_of(request, selected_name(info)))
+        request.user = call.user
+        require(self.core.authorizer, attributes)
         raw = self.raw.get((resource.group, resource.resource, info.subresource))
         if raw is not None:
             return await raw(call)
@@ -200,7 +211,8 @@ class HttpServer:
             kind = expected_kind(definition, request.subresource)
             body = await read_body(call.request)
             request.body, duplicates = decode_object(content_type, body, kind)
-            self.core.fields.check(request, definition, kind, duplicates, call.warnings)
+            mode = request.parameters.get("fieldValidation", "")
+            self.core.check_fields(request, kind, mode, duplicates, call.warnings)
 
     async def _watch(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
         form = negotiate(call.accept, watch=True)

@@ -35,7 +35,8 @@ _BOUND: dict[str, tuple[GVR, bool]] = {"pod": (PODS, True), "secret": (SECRETS, 
 
 
 class SigningKeys:
-    """The keys of one issuer: `private` signs (PEM), all `public` ones verify (PEM, the private key's own included)."""
+    """The keys of one issuer: `private` signs (PEM; empty: a new key for this process), all `public` ones verify (PEM,
+    the private key's own included)."""
 
     def __init__(self, issuer: str, private: bytes, public: Sequence[bytes] = ()) -> None:
         self.issuer = issuer
@@ -44,6 +45,10 @@ class SigningKeys:
 
     @cached_property
     def _private(self) -> PrivateKeyTypes:
+        if not self._private_pem:
+            from cryptography.hazmat.primitives.asymmetric import ec
+
+            return ec.generate_private_key(ec.SECP256R1())
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         return load_pem_private_key(self._private_pem, None)
