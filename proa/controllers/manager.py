@@ -23,6 +23,14 @@ CONTROLLERS: dict[str, str] = {
     "deployment": "proa.controllers.deployment.run:DeploymentController",
     "replicaset": "proa.controllers.replicaset.run:ReplicaSetController",
     "replicationcontroller": "proa.controllers.replicaset.run:ReplicationControllerController",
+    "endpointslice": "proa.controllers.endpointslice.run:EndpointSliceController",
+    "endpoints": "proa.controllers.endpoints.run:EndpointsController",
+    "endpointslicemirroring": "proa.controllers.endpointslicemirroring.run:EndpointSliceMirroringController",
+    "garbagecollector": "proa.controllers.garbage.run:GarbageCollector",
+    "namespace": "proa.controllers.namespace.run:NamespaceController",
+    "serviceaccount": "proa.controllers.serviceaccount.run:ServiceAccountController",
+    "root-ca-certificate-publisher": "proa.controllers.serviceaccount.run:RootCaController",
+    "clusterrole-aggregation": "proa.controllers.clusterrole.run:ClusterRoleAggregationController",
 }
 
 

@@ -1,0 +1,1 @@
+"""The garbage collector: what happens to dependents when their owners go."""
