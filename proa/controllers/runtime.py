@@ -71,9 +71,10 @@ class Context:
 
 
 class Controller:
-    """Base of all controllers; `name` is also that of its service account. Override `reconcile`."""
+    """Base of all controllers. Override `reconcile`."""
 
     name: ClassVar[str]
+    service_account: ClassVar[str] = ""  # whose identity it acts as, by default its name
     workers: ClassVar[int] = 4
     event_source: ClassVar[str] = ""  # component of its events, by default the name
 
@@ -81,7 +82,9 @@ class Controller:
         self.context = context
         self.informers = context.informers
         self.clock = context.clock
-        self.client: Client = ObservingClient(context.client_for(self.name), context.informers, context.clock)
+        self.client: Client = ObservingClient(
+            context.client_for(self.service_account or self.name), context.informers, context.clock
+        )
         self.events = EventRecorder(self.client, context.clock, self.event_source or self.name)
         self.queue: WorkQueue[str] = WorkQueue(self.name)
         self.outcomes = dict.fromkeys(("done", "requeued", "retried", "terminal"), 0)

@@ -1,0 +1,1 @@
+"""Gives every node its part of the cluster's pod addresses."""

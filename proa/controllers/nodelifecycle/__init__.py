@@ -1,0 +1,1 @@
+"""Watches over nodes: those that stop reporting become Unknown, tainted, and their pods not ready."""

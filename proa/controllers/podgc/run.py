@@ -1,0 +1,80 @@
+"""Collects pods in rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from proa.client.interface import DeleteOptions
+from proa.client.resources import NODES, PODS
+from proa.controllers.conditions import condition, with_condition
+from proa.controllers.podgc.plan import Collect, is_out_of_service, node_of, plan
+from proa.controllers.runtime import Context, Controller, ignore_absent
+from proa.meta.errors import StatusError
+from proa.meta.objects import Obj, name_of, namespace_of, uid_of
+
+log = logging.getLogger(__name__)
+
+_QUARANTINE_SECONDS = 40.0  # how long a node must be absent before its pods go
+
+
+class PodGarbageCollector(Controller):
+    name = "pod-garbage-collector"
+    workers = 0
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._pods = self.need(PODS)
+        self._nodes = self.need(NODES)
+        self._absent_since: dict[str, float] = {}
+
+    def background(self) -> Iterable[Callable[[], object]]:
+        return (self._rounds,)
+
+    async def _rounds(self) -> None:
+        while True:
+            try:
+                await self.collect()
+            except Exception:
+                log.exception("pod garbage collection failed")
+            await asyncio.sleep(self.context.options.orphan_check_seconds)
+
+    async def collect(self) -> None:
+        """One round."""
+        pods = self._pods.objects()
+        nodes = {name_of(node): node for node in self._nodes.objects()}
+        now = self.clock.monotonic()
+        absent = {node_of(pod) for pod in pods} - nodes.keys() - {""}
+        self._absent_since = {name: self._absent_since.get(name, now) for name in absent}
+        lost = {name for name, since in self._absent_since.items() if now - since >= _QUARANTINE_SECONDS}
+        confirmed = {name for name in lost if await self._is_absent(name)}
+        out = {name for name, node in nodes.items() if is_out_of_service(node)}
+        for one in plan(pods, nodes, confirmed, out, self.context.options.terminated_pods_max):
+            await self._delete(one)
+
+    async def _is_absent(self, node: str) -> bool:
+        try:
+            await self.client.get(NODES, node)
+        except StatusError as error:
+            if error.code == 404:
+                return True
+            raise
+        return False
+
+    async def _delete(self, collect: Collect) -> None:
+        pod = collect.pod
+        if collect.failed_because:
+            await ignore_absent(self._fail(pod, collect.failed_because))
+        options = DeleteOptions(grace_seconds=0, uid=uid_of(pod))
+        try:
+            await self.client.delete(PODS, name_of(pod), namespace_of(pod), options)
+        except StatusError as error:
+            if error.code not in (404, 409):
+                log.warning("pod %s/%s not collected: %s", namespace_of(pod), name_of(pod), error)
+
+    async def _fail(self, pod: Obj, why: str) -> None:
+        status = pod.get("status") or {}
+        made = condition("DisruptionTarget", "True", "DeletionByPodGC", why, self.clock.now())
+        changed = {**status, "phase": "Failed", "conditions": with_condition(status.get("conditions"), made)}
+        await self.client.update(PODS, {**pod, "status": changed}, subresource="status")
