@@ -67,7 +67,7 @@ def pod_status(pod: Obj, observed: Observed, plan: Plan, memory: Memory, around:
             status[key] = made
     phase = before["phase"] if is_terminal(pod) else _phase(pod, status, plan)
     verdict = plan.verdict
-    if not is_terminal(pod) and verdict:
+    if not is_terminal(pod) and verdict and plan.gone:
         phase = "Failed"
         status["reason"], status["message"] = verdict
     elif is_terminal(pod) or (before.get("reason") and not plan.terminating):

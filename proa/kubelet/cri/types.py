@@ -24,6 +24,11 @@ class RuntimeFailure(Exception):
         self.code = code
         self.message = message
 
+    @property
+    def text(self) -> str:
+        """The failure as upstream's tools word it, in events and conditions."""
+        return f"rpc error: code = {self.code.title().replace('_', '')} desc = {self.message}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:

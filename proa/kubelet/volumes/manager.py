@@ -97,22 +97,20 @@ class VolumeManager:
         if "hostPath" in volume:
             return _host_path(volume["hostPath"])
         if claim_name(pod, volume):
-            path = await self._claimed(pod, volume)
+            path: Path = await self._claimed(pod, volume)
             await asyncio.to_thread(_own, path, pod)
             return path
         kind = next((key for key in _KINDS if volume.get(key) is not None), None)
         if kind is None:
             unknown = ", ".join(key for key in volume if key != "name")
             raise ConfigError(f"no volume plugin for {unknown}")
-        folder = self.pod_folder(uid_of(pod)) / "volumes" / f"kubernetes.io~{_KINDS[kind]}" / volume["name"]
+        folder: Path = self.pod_folder(uid_of(pod)) / "volumes" / f"kubernetes.io~{_KINDS[kind]}" / volume["name"]
         if kind == "emptyDir":
             _empty_dir(folder, pod, volume["emptyDir"])
             return folder
         tokens = {request: await self._tokens.get(pod, request) for request in token_requests(volume)}
         files = payload(pod, volume, node=self._facts(), lookup=lookup, tokens=tokens)
-        folder.mkdir(parents=True, exist_ok=True)
-        if kind in _ON_TMPFS and not mounts.is_mounted(folder):
-            mounts.mount_tmpfs(folder)
+        _prepare(folder, on_tmpfs=kind in _ON_TMPFS)
         group = ((pod.get("spec") or {}).get("securityContext") or {}).get("fsGroup")
         write_files(folder, files or {}, group)
         return folder
@@ -130,10 +128,7 @@ class VolumeManager:
             return _host_path(spec["hostPath"])
         if not spec.get("local"):
             raise ConfigError(f'no volume plugin for persistentvolume "{bound}"')
-        path = Path(spec["local"]["path"])
-        if not path.exists():
-            raise ConfigError(f'path "{path}" does not exist')
-        return path
+        return _existing(Path(spec["local"]["path"]))
 
     # ------------------------------------------------------------ mounts of a container
 
@@ -193,6 +188,12 @@ def _remove(folder: Path) -> None:
 
 
 # ---------------------------------------------------------------- kinds
+
+
+def _prepare(folder: Path, on_tmpfs: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if on_tmpfs and not mounts.is_mounted(folder):
+        mounts.mount_tmpfs(folder)
 
 
 def _empty_dir(folder: Path, pod: Obj, source: Obj) -> None:
@@ -255,6 +256,12 @@ _TYPES: dict[str, tuple[Callable[[int], bool], str]] = {
     "CharDevice": (stat.S_ISCHR, "a character device"),
     "BlockDevice": (stat.S_ISBLK, "a block device"),
 }
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ConfigError(f'path "{path}" does not exist')
+    return path
 
 
 def _host_path(source: Obj) -> Path:

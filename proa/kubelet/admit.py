@@ -1,0 +1,78 @@
+"""Whether the node takes a pod that was bound to it. Pure; follows upstream's kubelet admission (predicates).
+
+The scheduler decides with what it knows; the node has the last word on resources and on its own labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from proa.kubelet.podspec import is_terminal
+from proa.kubelet.resources import pod_requests
+from proa.meta.objects import Obj, labels_of, name_of
+from proa.meta.quantity import parse
+
+_MILLI = 1000
+
+
+def rejection(pod: Obj, others: Iterable[Obj], node: Obj) -> tuple[str, str] | None:
+    """Returns (reason, message) if the node can't run the pod beside `others`, the pods it already has."""
+    if not _selected(pod, node):
+        return "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed"
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    wanted = {**pod_requests(pod), "pods": _MILLI}
+    used: dict[str, int] = {}
+    for other in others:
+        if not is_terminal(other):
+            for resource, amount in {**pod_requests(other), "pods": _MILLI}.items():
+                used[resource] = used.get(resource, 0) + amount
+    for resource, amount in sorted(wanted.items()):
+        capacity = parse(allocatable.get(resource) or 0).milli_value
+        taken = used.get(resource, 0)
+        if amount and taken + amount > capacity:
+            unit = 1 if resource == "cpu" else _MILLI
+            message = (
+                f"Pod was rejected: Node didn't have enough resource: {resource}, requested: {amount // unit}, "
+                f"used: {taken // unit}, capacity: {capacity // unit}"
+            )
+            return f"OutOf{resource}", message
+    return None
+
+
+def _selected(pod: Obj, node: Obj) -> bool:
+    spec = pod.get("spec") or {}
+    labels = labels_of(node)
+    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+        return False
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    return any(_term_matches(term, labels, node) for term in required.get("nodeSelectorTerms") or [])
+
+
+def _term_matches(term: Obj, labels: Mapping[str, str], node: Obj) -> bool:
+    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
+    if not expressions and not fields:
+        return False
+    names = {"metadata.name": name_of(node)}
+    return all(_matches(one, labels) for one in expressions) and all(_matches(one, names) for one in fields)
+
+
+def _matches(expression: Obj, labels: Mapping[str, str]) -> bool:
+    key, operator, values = expression["key"], expression["operator"], expression.get("values") or []
+    value = labels.get(key)
+    if operator == "Exists":
+        return value is not None
+    if operator == "DoesNotExist":
+        return value is None
+    if operator == "NotIn":
+        return value not in values
+    if value is None:
+        return False
+    if operator == "In":
+        return value in values
+    try:
+        return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    except (ValueError, IndexError):
+        return False
