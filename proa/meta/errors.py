@@ -223,7 +223,8 @@ def invalid(kind: GVK, name: str, errors: Sequence[FieldError]) -> StatusError:
     details: Obj = {"name": name} if name else {}
     if kind.group:
         details["group"] = kind.group
-    details["kind"] = kind.kind
+    if kind.kind:
+        details["kind"] = kind.kind
     details["causes"] = [{"reason": error.type, "message": error.message, "field": error.path} for error in errors]
     return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {shown}', details)
 

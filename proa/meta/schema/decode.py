@@ -3,8 +3,8 @@
 `decode_into(definition, obj, mode)` is the entry point for whole objects from clients. Two passes do the work:
 functions compiled per definition handle ordinary objects at full speed and give up at the first oddity; then the
 careful pass finds paths and messages. What Go's decoder does and a client can see happens here: unknown fields go
-(with a warning, or a 400), nulls go, empty lists and zero values go unless Go always writes them, fields that Go always writes
-appear (`status: {}`, `rules: null`), quantities and times take canonical form, fields stand in upstream's order.
+(with a warning, or a 400), nulls go, empty lists and zero values go unless Go always writes them, and fields that it
+does appear (`status: {}`, `rules: null`); quantities and times take canonical form, fields come in upstream's order.
 """
 
 from __future__ import annotations
