@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proa.apis.all import BY_GVR
+from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, resources_of
+from proa.apis.apiextensions.naming import is_established, names_status
 from proa.apis.registry import Requestor, ResourceDef
 from proa.meta import metadata
 from proa.meta.errors import FieldError
@@ -39,26 +41,40 @@ def replay(theme: str, groups: set[str]) -> Iterator[Outcome]:
     """Yields an outcome for each write to a resource of the groups."""
     for sequence in load(f"exchanges/{theme}.json"):
         stored: dict[tuple[GVR, str, str], Obj] = {}
+        custom: dict[GVR, ResourceDef] = {}
         for number, recorded in enumerate(sequence["steps"]):
             step = json.loads(json.dumps(recorded).replace("<u>", "u0"))
             step = json.loads(re.sub("kube-api-access-<gen:[0-9]+>", "kube-api-access-gen", json.dumps(step)))
-            target = _target(step["request"]["path"])
-            if target is None or target[0].group not in groups or step["request"]["method"] == "GET":
+            target = _target(step["request"]["path"], custom)
+            if target is None or step["request"]["method"] == "GET":
+                continue
+            if target[0].group not in groups and target[0].gvr not in custom:
                 continue
             yield _Step(f"{theme}/{sequence['name']}[{number}]", step, target, stored).run()
+            custom = _custom_resources(stored)
 
 
-def _target(path: str) -> tuple[ResourceDef, str, str, str] | None:
+def _custom_resources(stored: dict[tuple[GVR, str, str], Obj]) -> dict[GVR, ResourceDef]:
+    """Does what the server does for stored definitions: accepts their names and makes their resources."""
+    definitions = [obj for (gvr, _, _), obj in stored.items() if gvr.resource == "customresourcedefinitions"]
+    for one in definitions:
+        one["status"] = names_status(one, definitions, NOW)
+    made = [resource for one in definitions if is_established(one) for resource in resources_of(one)]
+    return {resource.gvr: resource for resource in made}
+
+
+def _target(path: str, custom: dict[GVR, ResourceDef]) -> tuple[ResourceDef, str, str, str] | None:
     """Returns (resource, namespace, name, subresource) of a path."""
     parts = path.partition("?")[0].strip("/").split("/")
     group, rest = ("", parts[1:]) if parts[0] == "api" else (parts[1] if len(parts) > 1 else "", parts[2:])
     if parts[0] not in ("api", "apis") or len(rest) < 2:
         return None
     version, rest = rest[0], rest[1:]
+    known = {**BY_GVR, **custom} if custom else BY_GVR
     namespace = ""
-    if len(rest) > 2 and rest[0] == "namespaces" and GVR(group, version, rest[2]) in BY_GVR:
+    if len(rest) > 2 and rest[0] == "namespaces" and GVR(group, version, rest[2]) in known:
         namespace, rest = rest[1], rest[2:]
-    resource = BY_GVR.get(GVR(group, version, rest[0])) if rest else None
+    resource = known.get(GVR(group, version, rest[0])) if rest else None
     if resource is None:
         return None
     name, subresource = [*rest[1:], "", ""][:2]
@@ -190,6 +206,11 @@ class _Step:
             if not kind.startswith("application/merge-patch") or old is None:
                 return None
             body = _merged(old, body)
+        custom = self.resource.strategy
+        if isinstance(custom, CustomResourceStrategy):
+            fresh: Obj = copy_object(body)
+            custom.prune(fresh)
+            return fresh
         made: Obj = _without_nulls(body)
         made.setdefault("apiVersion", self.resource.api_version)
         made.setdefault("kind", self.resource.kind)

@@ -13,6 +13,7 @@ from proa.apis.podspec.scheduling import tolerations
 from proa.apis.registry import Strategy
 from proa.meta import names, quantity
 from proa.meta.errors import invalid_field, required_field
+from proa.meta.metadata import validate_labels
 from proa.meta.objects import Obj, name_of
 
 
@@ -24,7 +25,7 @@ class RuntimeClassStrategy(Strategy):
             if quantity.parse(amount).nano < 0:
                 errors.append(invalid_field(f"overhead.limits[{name}]", str(amount), fields.NEGATIVE))
         scheduling = obj.get("scheduling") or {}
-        errors += fields.labels(scheduling.get("nodeSelector"), "scheduling.nodeSelector")
+        errors += validate_labels(scheduling.get("nodeSelector") or {}, "scheduling.nodeSelector")
         return errors + tolerations(scheduling.get("tolerations"), "scheduling.tolerations")
 
     def validate_update(self, obj: Obj, old: Obj) -> Errors:

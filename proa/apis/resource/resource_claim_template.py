@@ -10,7 +10,7 @@ from proa.apis.resource.device_class import cells
 from proa.apis.resource.devices import claim_spec, default_claim_spec
 from proa.apis.shape import child
 from proa.meta.errors import invalid_field
-from proa.meta.metadata import validate_annotations
+from proa.meta.metadata import validate_annotations, validate_labels
 from proa.meta.objects import Obj
 
 
@@ -23,7 +23,7 @@ class ResourceClaimTemplateStrategy(Strategy):
     def validate(self, obj: Obj) -> Errors:
         spec = obj.get("spec") or {}
         meta = spec.get("metadata") or {}
-        errors = fields.labels(meta.get("labels"), "spec.metadata.labels")
+        errors = validate_labels(meta.get("labels") or {}, "spec.metadata.labels")
         errors += validate_annotations(meta.get("annotations") or {}, "spec.metadata.annotations")
         return errors + claim_spec(spec.get("spec") or {}, "spec.spec")
 

@@ -1,0 +1,285 @@
+"""From a CustomResourceDefinition to the resources it makes: a ResourceDef per served version, as for built-in ones.
+
+Objects are stored in the definition's storage version. Without a conversion webhook a conversion changes apiVersion
+only; what the storage version's schema does not know is lost, as upstream loses it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from proa.apis import tables
+from proa.apis.apiextensions import json_path, values
+from proa.apis.define import READ_WRITE, SCALE
+from proa.apis.fields import Errors
+from proa.apis.registry import Column, ResourceDef, StatusStrategy, Strategy, Subresource
+from proa.apis.shape import children, keep_status
+from proa.meta.errors import FieldError, invalid_field
+from proa.meta.gvk import GVK
+from proa.meta.objects import Obj, copy_object, metadata, name_of
+
+# In upstream's order for custom resources.
+VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where the scale subresource finds its numbers, as dotted paths such as `.spec.replicas`."""
+
+    spec: str
+    status: str
+    selector: str = ""
+
+
+class CustomResourceStrategy(Strategy):
+    """One version of a custom resource. `schema` is its structural schema, `scale` the scale subresource's paths."""
+
+    allow_unconditional_update = False
+    generation = True
+
+    def __init__(self, kind: GVK, schema: Obj, *, status: bool, scale: ScalePaths | None, selectable: Sequence[str]):
+        self.kind = kind
+        self.schema = schema
+        self.has_status = status
+        self.scale = scale
+        self.selectable = tuple(selectable)
+        self.field_labels = tuple(path.removeprefix(".") for path in selectable)
+
+    def prune(self, obj: Obj) -> list[str]:
+        """Removes unknown fields, in place; returns their paths. Comes before `default`."""
+        return values.prune(obj, self.schema)
+
+    def default(self, obj: Obj) -> None:
+        values.default(obj, self.schema)
+
+    def prepare_create(self, obj: Obj) -> None:
+        if self.has_status:
+            obj.pop("status", None)
+
+    def prepare_update(self, obj: Obj, old: Obj) -> None:
+        if self.has_status:
+            keep_status(obj, old)
+
+    def specification(self, obj: Obj) -> Any:
+        ignored = ("metadata", "status") if self.has_status else ("metadata",)
+        return {key: value for key, value in obj.items() if key not in ignored}
+
+    def validate(self, obj: Obj) -> Errors:
+        return _type_meta(obj, self.kind) + values.validate(obj, self.schema) + self._scale(obj)
+
+    def validate_update(self, obj: Obj, old: Obj) -> Errors:
+        return self.validate(obj)
+
+    def validate_status(self, obj: Obj) -> Errors:
+        return _type_meta(obj, self.kind) + self._status(obj) + self._scale(obj)
+
+    def _status(self, obj: Obj) -> Errors:
+        schema = (self.schema.get("properties") or {}).get("status")
+        return values.validate(obj["status"], schema, "status") if schema and "status" in obj else []
+
+    def selectable_fields(self, obj: Obj) -> Mapping[str, str]:
+        return {path.removeprefix("."): _text(json_path.find(path, obj)) for path in self.selectable}
+
+    def _scale(self, obj: Obj) -> Errors:
+        if self.scale is None:
+            return []
+        errors: Errors = []
+        for path in (self.scale.spec, self.scale.status):
+            found = json_path.find(path, obj)
+            if not found or found[0] is None:
+                continue
+            value = found[0]
+            if type(value) is not int:
+                detail = f"{path} accessor error: {value} is of the type {values.type_of(value)}, expected int64"
+                errors.append(invalid_field(path, 0, detail))
+            elif value < 0:
+                errors.append(invalid_field(path, value, "should be a non-negative integer"))
+            elif value > _INT32_MAX:
+                errors.append(invalid_field(path, value, f"should be less than or equal to {_INT32_MAX}"))
+        selector = json_path.find(self.scale.selector, obj) if self.scale.selector else []
+        if selector and not isinstance(selector[0], str):
+            errors.append(invalid_field(self.scale.selector, "", "accessor error: expected string"))
+        return errors
+
+
+def _type_meta(obj: Obj, kind: GVK) -> Errors:
+    errors: list[FieldError] = []
+    if obj.get("kind") != kind.kind:
+        errors.append(invalid_field("kind", obj.get("kind"), f"must be {kind.kind}"))
+    if obj.get("apiVersion") != kind.api_version:
+        errors.append(invalid_field("apiVersion", obj.get("apiVersion"), f"must be {kind.api_version}"))
+    return errors
+
+
+class CustomStatusStrategy(StatusStrategy):
+    """The status subresource: everything but the status stays, metadata too."""
+
+    main: CustomResourceStrategy
+
+    def prepare_update(self, obj: Obj, old: Obj) -> None:
+        fresh = {"status": obj["status"]} if "status" in obj else {}
+        kept = {key: value for key, value in old.items() if key != "status"}
+        kept["metadata"] = dict(metadata(old))
+        for key in ("resourceVersion", "managedFields"):
+            if key in metadata(obj):
+                kept["metadata"][key] = metadata(obj)[key]
+        for key in ("apiVersion", "kind"):
+            kept[key] = obj.get(key)
+        obj.clear()
+        obj.update(kept | fresh)
+
+    def validate_update(self, obj: Obj, old: Obj) -> Errors:
+        return self.main.validate_status(obj)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _text(found: Sequence[Any]) -> str:
+    if not found or found[0] is None:
+        return ""
+    value = found[0]
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _cell(kind: str, found: list[Any], now: datetime) -> Any:
+    """Returns the first value found if it is of the column's type, else null."""
+    if not found or found[0] is None:
+        return None
+    value = found[0]
+    if kind == "integer":
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return int(value) if is_number else None
+    if kind == "number":
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if kind == "boolean":
+        return value if isinstance(value, bool) else None
+    if kind == "date":
+        return tables.since(value, now) if isinstance(value, str) else None
+    return " ".join(_text([one]) for one in found)
+
+
+def _columns(version: Obj) -> tuple[tuple[Column, ...], Callable[[Obj, datetime], Sequence[Any]]]:
+    given = children(version, "additionalPrinterColumns") or [
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+    ]
+    shown = [
+        Column(
+            one.get("name", ""),
+            one.get("type", "string"),
+            one.get("format") or "",
+            one.get("priority") or 0,
+            one.get("description") or "",
+        )
+        for one in given
+    ]
+    paths = [(one.get("type", "string"), one.get("jsonPath", "")) for one in given]
+
+    def cells(obj: Obj, now: datetime) -> Sequence[Any]:
+        return name_of(obj), *(_cell(kind, json_path.find(path, obj), now) for kind, path in paths)
+
+    return (Column("Name", format="name"), *shown), cells
+
+
+# ---------------------------------------------------------------- definitions
+
+
+def storage_version(definition: Obj) -> Obj:
+    """Returns the version that objects are stored in."""
+    return next(one for one in children(definition.get("spec"), "versions") if one.get("storage"))
+
+
+def schema_of(version: Obj) -> Obj:
+    """Returns a version's structural schema."""
+    found: Obj = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    return found
+
+
+def storage_version_hash(group: str, version: str, kind: str) -> str:
+    """Returns the hash that discovery shows for the stored form."""
+    return base64.b64encode(hashlib.sha256(f"{group}/{version}/{kind}".encode()).digest()[:8]).decode()
+
+
+def resources_of(definition: Obj) -> list[ResourceDef]:
+    """Returns the resources that a definition makes: one for each served version.
+
+    Names are the accepted ones; call it for established definitions only.
+    """
+    return [_resource(definition, version) for version in children(definition["spec"], "versions") if version["served"]]
+
+
+def _resource(definition: Obj, version: Obj) -> ResourceDef:
+    spec = definition["spec"]
+    names = (definition.get("status") or {}).get("acceptedNames") or spec["names"]
+    kind = GVK(spec["group"], version["name"], names["kind"])
+    subresources = version.get("subresources") or {}
+    scale = subresources.get("scale")
+    paths = scale and ScalePaths(
+        scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or ""
+    )
+    strategy = CustomResourceStrategy(
+        kind,
+        schema_of(version),
+        status=subresources.get("status") is not None,
+        scale=paths,
+        selectable=[one["jsonPath"] for one in children(version, "selectableFields")],
+    )
+    subs = []
+    if strategy.has_status:
+        subs.append(Subresource(name="status", verbs=READ_WRITE, kind=kind, strategy=CustomStatusStrategy(strategy)))
+    if scale:
+        subs.append(Subresource(name="scale", verbs=READ_WRITE, kind=SCALE))
+    columns, cells = _columns(version)
+    stored = storage_version(definition)
+    same = stored["name"] == version["name"]
+    return ResourceDef(
+        group=kind.group,
+        version=kind.version,
+        kind=kind.kind,
+        plural=names["plural"],
+        singular=names.get("singular") or kind.kind.lower(),
+        namespaced=spec["scope"] == "Namespaced",
+        verbs=VERBS,
+        short_names=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        subresources=tuple(subs),
+        strategy=strategy,
+        columns=columns,
+        cells=cells,
+        schema=f"{'.'.join(reversed(kind.group.split('.')))}.{kind.version}.{kind.kind}",
+        storage=f"{kind.group}/{names['plural']}",
+        from_stored=None if same else _renamed(kind.api_version),
+        to_stored=None if same else _to_stored(f"{kind.group}/{stored['name']}", schema_of(stored)),
+        storage_version_hash=storage_version_hash(kind.group, stored["name"], kind.kind),
+    )
+
+
+def _renamed(api_version: str) -> Callable[[Obj], Obj]:
+    return lambda obj: {**obj, "apiVersion": api_version}
+
+
+def _to_stored(api_version: str, schema: Obj) -> Callable[[Obj], Obj]:
+    def convert(obj: Obj) -> Obj:
+        made: Obj = copy_object(obj)
+        made["apiVersion"] = api_version
+        values.prune(made, schema)
+        return made
+
+    return convert
+
+
+def deprecation_warning(definition: Obj, version: str) -> str:
+    """Returns the Warning that every use of a deprecated version gets, or an empty text."""
+    spec = definition["spec"]
+    for one in children(spec, "versions"):
+        if one["name"] == version and one.get("deprecated"):
+            said: str | None = one.get("deprecationWarning")
+            return said or f"{spec['group']}/{version} {spec['names']['kind']} is deprecated"
+    return ""
