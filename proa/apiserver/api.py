@@ -17,7 +17,7 @@ from proa.apiserver.fields import checked, definition_of
 from proa.apiserver.generic.deletion import answers_with_object, delete, delete_collection, delete_request
 from proa.apiserver.generic.selection import list_query, selection
 from proa.apiserver.generic.shared import Call, Shared
-from proa.apiserver.generic.store import GenericStore, Listing, Written, replacing
+from proa.apiserver.generic.store import GenericStore, Written, replacing
 from proa.apiserver.generic.watching import BOOKMARK, ResourceWatch, open_watch
 from proa.apiserver.patching import Patcher
 from proa.apiserver.requestinfo import is_true
@@ -204,10 +204,9 @@ class Core:
         self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None
     ) -> Answer:
         chosen = selection(store.resource, request.parameters)
-        list_query(request.parameters)
+        query = list_query(request.parameters)
         asked = delete_request(request.body, request.parameters)
-        entries = await delete_collection(store, call, chosen, asked)
-        return ListAnswer(store, Listing(entries, self.shared.store.revision))
+        return ListAnswer(store, await delete_collection(store, call, chosen, query, asked))
 
 
 def _dry_run(request: ApiRequest) -> bool:

@@ -57,7 +57,7 @@ class Options:
     """
 
     store: str = "memory"
-    bind_address: str = "127.0.0.1"
+    bind_address: str | Sequence[str] = "127.0.0.1"
     port: int = 0
     advertise_address: str = "127.0.0.1"
     ssl_context: ssl.SSLContext | None = None

@@ -95,14 +95,6 @@ def patch_type(content_type: str) -> str:
     return media_type
 
 
-def decode_patch(media_type: str, body: bytes) -> Any:
-    """Decodes a patch; raises the 400 StatusError."""
-    try:
-        return yaml_codec.parse_strictly(body)[0] if media_type == APPLY_PATCH else json_codec.parse(body)
-    except Malformed as problem:
-        raise bad_request(f"error decoding patch: {problem}") from None
-
-
 def decode_delete_options(content_type: str, body: bytes) -> Obj | None:
     """Decodes DeleteOptions; None if there is no body. Raises StatusErrors 400 and 415."""
     if not body:
@@ -152,4 +144,4 @@ def expected_kind(resource: ResourceDef, subresource: str) -> GVK:
     return sub.kind if sub is not None else resource.gvk
 
 
-__all__ = ["PATCH_TYPES", "decode_delete_options", "decode_object", "decode_patch", "unsupported_media_type"]
+__all__ = ["PATCH_TYPES", "decode_delete_options", "decode_object", "unsupported_media_type"]

@@ -69,8 +69,6 @@ def parse_request(method: str, target: str) -> RequestInfo:
     subresource = parts[2] if len(parts) > 2 else ""
     if not name:
         verb = _collection_verb(verb, parameters)
-    elif verb == "get" and not subresource and is_true(parameters.get("watch")):
-        verb = "watch"
     resource = GVR(group, version, parts[0])
     return RequestInfo(path, verb, parameters, resource, namespace, name, subresource, "/".join(parts[3:]))
 

@@ -19,7 +19,6 @@ from proa.apiserver.contracts import Attributes, Authenticator
 from proa.apiserver.decoding import (
     decode_delete_options,
     decode_object,
-    decode_patch,
     expected_kind,
     patch_type,
     read_body,
@@ -35,12 +34,17 @@ from proa.client.interface import ApiRequest, UserInfo
 from proa.meta.errors import StatusError, bad_request, internal
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
+from proa.meta.patch import decode_patch
 from proa.wire.http import Request, Response
 
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS_MIN = 1800
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
+_DEPRECATED = {
+    GVR("", "v1", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    GVR("", "v1", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
+}
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -149,6 +153,9 @@ class HttpServer:
         if raw is not None:
             return await raw(call)
         definition = self._routed(call, resource)
+        deprecation = _DEPRECATED.get(resource)
+        if deprecation is not None:
+            call.warnings.append(deprecation)
         if info.verb == "watch":
             return await self._watch(call, request, definition)
         with self.in_flight.admitted(info.verb in ("get", "list")):
@@ -184,6 +191,8 @@ class HttpServer:
 
     async def _carry_out(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
         form = negotiate(call.accept, collection=not request.name)
+        if is_true(request.parameters.get("export")):
+            raise bad_request("the export parameter, deprecated since v1.14, is no longer supported")
         include = include_object(request.parameters.get("includeObject", "")) if form.transform == "Table" else ""
         if request.verb not in ("get", "list"):
             await self._decode(call, request, definition)
@@ -204,7 +213,7 @@ class HttpServer:
         request.field_manager = manager or call.request.header("user-agent").partition("/")[0][:128]
         if request.verb == "patch":
             request.patch_type = patch_type(content_type)
-            request.body = decode_patch(request.patch_type, await read_body(call.request))
+            request.body, request.duplicates = decode_patch(request.patch_type, await read_body(call.request))
         elif request.verb in ("delete", "deletecollection"):
             request.body = decode_delete_options(content_type, await read_body(call.request))
         else:
@@ -230,7 +239,8 @@ class HttpServer:
         )
         content_type = form.content_type if form.media_type == JSON else f"{form.media_type};stream=watch"
         body: AsyncIterator[bytes] = stream.frames(timeout)
-        return Response(status=200, headers=[("Content-Type", content_type)], body=body)
+        headers = [("Content-Type", content_type), *warning_headers(call.warnings)]
+        return Response(status=200, headers=headers, body=body)
 
 
 def _timeout(text: str) -> float:

@@ -38,7 +38,8 @@ class WatchStream:
         self._form = form
         self._include = include
         self._bookmarks = bookmarks
-        self._initial_end = initial_end
+        self._initial_end = initial_end and bookmarks
+        self._told = watch.revision  # the newest revision that the client has seen
         self._recent = recent
         self._headers = True  # a table's columns come with its first frame only
         resource = store.resource
@@ -65,12 +66,13 @@ class WatchStream:
             while (now := loop.time()) < end:
                 changes = await self._watch.next(max(min(end, next_bookmark) - now, 0))
                 if changes:
+                    self._told = changes[-1].entry.revision
                     yield self._joined(changes)
                 if loop.time() >= next_bookmark:
                     next_bookmark = loop.time() + BOOKMARK_SECONDS
-                    if self._bookmarks and not changes:
+                    if self._bookmarks and self._watch.revision > self._told:
                         yield self._bookmark(self._watch.revision)
-            if self._bookmarks:
+            if self._bookmarks and self._watch.revision > self._told:
                 yield self._bookmark(self._watch.revision)
         except StatusError as error:
             yield self._encoded("ERROR", error.to_status())
@@ -114,6 +116,7 @@ class WatchStream:
         )
 
     def _bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
+        self._told = max(self._told, revision)
         obj = bookmark(self._store.resource, revision, initial_end=initial_end)
         if self._form.transform == "PartialObjectMetadata":
             obj = partial_metadata(obj, self._form.version)

@@ -6,7 +6,7 @@ returns are shared and must not be mutated (`proa.meta.objects.copy_object` make
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -145,6 +145,8 @@ class ApiRequest:
     body: Any = None
     patch_type: str = ""
     field_manager: str = ""
+    # Paths of keys that occurred twice in one object of the body: what field validation complains about.
+    duplicates: Sequence[str] = ()
 
 
 class Api(Protocol):

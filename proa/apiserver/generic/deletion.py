@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Any
 
 from proa.apis.registry import ResourceDef
-from proa.apiserver.generic.selection import Selection
+from proa.apiserver.generic.selection import ListQuery, Selection
 from proa.apiserver.generic.shared import Call, ended
-from proa.apiserver.generic.store import GenericStore, Written
+from proa.apiserver.generic.store import GenericStore, Listing, Written
 from proa.meta.errors import (
     FieldError,
     StatusError,
@@ -26,13 +26,13 @@ from proa.meta.errors import (
     not_found,
     unsupported_field,
 )
-from proa.meta.gvk import GVK
+from proa.meta.gvk import GVK, GVR
 from proa.meta.metadata import FOREGROUND, ORPHAN
 from proa.meta.objects import Obj, copy_object
 from proa.storage.interface import Conflict, Entry
 from proa.util.clock import parse_rfc3339, rfc3339
 
-_OPTIONS = GVK("", "", "DeleteOptions")
+_OPTIONS = GVK("meta.k8s.io", "", "DeleteOptions")
 _POLICIES = ("Foreground", "Background", "Orphan")
 # Resources whose deletion answers with the object that went, not with a Status.
 _ANSWERS_WITH_OBJECT = {
@@ -154,15 +154,20 @@ def _graceful(obj: Obj) -> bool:
 
 def _check(store: GenericStore, call: Call, asked: DeleteRequest, old: Obj, entry: Entry) -> None:
     meta = old["metadata"]
+    # Upstream names the kind here, where other conflicts name the resource.
+    kind = GVR(store.resource.group, store.resource.version, store.resource.kind)
     if asked.uid is not None and asked.uid != meta.get("uid"):
-        why = f"Precondition failed: UID in precondition: {asked.uid}, UID in object meta: {meta.get('uid')}"
-        raise conflict(store.resource.gvr, call.name, why)
+        why = (
+            f"the UID in the precondition ({asked.uid}) does not match the UID in record ({meta.get('uid')}). "
+            "The object might have been deleted and then recreated"
+        )
+        raise conflict(kind, call.name, why)
     if asked.resource_version is not None and asked.resource_version != str(entry.revision):
         why = (
-            f"Precondition failed: ResourceVersion in precondition: {asked.resource_version}, "
-            f"ResourceVersion in object meta: {entry.revision}"
+            f"the ResourceVersion in the precondition ({asked.resource_version}) does not match the ResourceVersion "
+            f"in record ({entry.revision}). The object might have been modified"
         )
-        raise conflict(store.resource.gvr, call.name, why)
+        raise conflict(kind, call.name, why)
 
 
 def _marked(store: GenericStore, asked: DeleteRequest, old: Obj) -> Obj | None:
@@ -233,11 +238,15 @@ async def _remove(store: GenericStore, call: Call, key: str, entry: Entry, old: 
         await ended(reservation, ok)
 
 
-async def delete_collection(store: GenericStore, call: Call, chosen: Selection, asked: DeleteRequest) -> list[Entry]:
-    """Deletes every selected object; returns what was selected. Objects that are gone already are no error."""
-    page = await store.shared.store.list(store.prefix(call.namespace))
-    entries = [entry for entry in page.entries if chosen.everything or chosen.matches(entry, store.shared.decoded)]
-    waiting = iter(entries)
+async def delete_collection(
+    store: GenericStore, call: Call, chosen: Selection, query: ListQuery, asked: DeleteRequest
+) -> Listing:
+    """Deletes every selected object (of a page, if the query says so); returns them as they were.
+
+    Objects that are gone already are no error. Raises StatusErrors.
+    """
+    listing = await store.list(call.namespace, chosen, query)
+    waiting = iter(listing.entries)
 
     async def work() -> None:
         for entry in waiting:
@@ -257,5 +266,5 @@ async def delete_collection(store: GenericStore, call: Call, chosen: Selection, 
                 if error.code != 404:
                     raise
 
-    await asyncio.gather(*(work() for _ in range(min(_COLLECTION_WORKERS, len(entries)))))
-    return entries
+    await asyncio.gather(*(work() for _ in range(min(_COLLECTION_WORKERS, len(listing.entries)))))
+    return listing

@@ -15,7 +15,6 @@ import msgspec
 
 from proa.apis.registry import ResourceDef
 from proa.apiserver.encoding import Decoded
-from proa.apiserver.requestinfo import is_true
 from proa.meta.errors import FieldError, StatusError, bad_request, forbidden_field, invalid, unsupported_field
 from proa.meta.gvk import GVK
 from proa.meta.objects import labels_of
@@ -101,9 +100,24 @@ class ListQuery:
 
 def parse_revision(text: str) -> int:
     """Reads a resourceVersion; raises the 400 StatusError."""
-    if not text.isascii() or not text.isdigit() or len(text) > 20:
-        raise bad_request(f'invalid resource version "{text}"')
+    if not _is_revision(text):
+        raise bad_request(f"invalid resource version: {_malformed(text)}")
     return int(text)
+
+
+def stated_revision(text: str) -> int:
+    """Reads the resourceVersion of a get, or in an object; raises a StatusError with code 500, as upstream does."""
+    if not _is_revision(text):
+        raise StatusError(500, "", _malformed(text))
+    return int(text)
+
+
+def _is_revision(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 19
+
+
+def _malformed(text: str) -> str:
+    return f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
 
 
 def list_query(parameters: Mapping[str, str], *, watch: bool = False) -> ListQuery:
@@ -114,11 +128,15 @@ def list_query(parameters: Mapping[str, str], *, watch: bool = False) -> ListQue
     errors = _option_errors(parameters, version, match, token, watch)
     if errors:
         raise invalid(_LIST_OPTIONS, "", errors)
+    if watch:
+        return ListQuery()
     limit = _limit(parameters.get("limit", ""))
     if token:
         if version not in ("", "0"):
             raise bad_request("specifying resource version is not allowed when using continue")
         continuation = parse_continuation(token)
+        if version == "0":
+            limit = 0  # upstream's watch cache answers, and does not page
         if continuation.revision <= 0:
             return ListQuery(limit, continuation.after)
         return ListQuery(limit, continuation.after, continuation.revision, exact=True)
@@ -139,25 +157,26 @@ def _option_errors(
     parameters: Mapping[str, str], version: str, match: str, token: str, watch: bool
 ) -> list[FieldError]:
     errors: list[FieldError] = []
-    initial = parameters.get("sendInitialEvents")
-    if initial is not None:
-        if not watch:
-            return [forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list")]
-        if match != "NotOlderThan":
+    initial = parameters.get("sendInitialEvents") is not None
+    if watch:
+        if initial and match != "NotOlderThan":
             text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
             errors.append(forbidden_field("resourceVersionMatch", text))
-        if match and match != "NotOlderThan":
+        if match and not initial:
+            text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            errors.append(forbidden_field("resourceVersionMatch", text))
+        if match not in ("", "NotOlderThan"):
             errors.append(unsupported_field("resourceVersionMatch", match, ["NotOlderThan"]))
-        if not is_true(parameters.get("allowWatchBookmarks")) and is_true(initial):
-            text = "sendInitialEvents requires allowWatchBookmarks to be true"
-            errors.append(forbidden_field("allowWatchBookmarks", text))
         return errors
-    if watch:
-        if match:
-            errors.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden for watch"))
-        return errors
-    if not match:
-        return errors
+    if match:
+        errors += _match_errors(version, match, token)
+    if initial:
+        errors.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    return errors
+
+
+def _match_errors(version: str, match: str, token: str) -> list[FieldError]:
+    errors: list[FieldError] = []
     if token:
         errors.append(forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden with continue"))
     if not version:
@@ -166,7 +185,7 @@ def _option_errors(
     if match not in _MATCHES:
         errors.append(unsupported_field("resourceVersionMatch", match, [*_MATCHES, ""]))
     if match == "Exact" and version == "0":
-        text = 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+        text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
         errors.append(forbidden_field("resourceVersionMatch", text))
     return errors
 
@@ -174,7 +193,7 @@ def _option_errors(
 def too_large(revision: int, current: int) -> StatusError:
     """504: a client asks for a revision that does not exist yet."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-    message = f"Too large resource version: {revision}, current: {current}"
+    message = f"Timeout: Too large resource version: {revision}, current: {current}"
     return StatusError(504, "Timeout", message, {"causes": [cause], "retryAfterSeconds": 1})
 
 
@@ -186,5 +205,6 @@ __all__ = [
     "parse_continuation",
     "parse_revision",
     "selection",
+    "stated_revision",
     "too_large",
 ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.contracts import AdmissionRequest
 from proa.apiserver.encoding import to_value, type_prefix
-from proa.apiserver.generic.selection import Continuation, ListQuery, Selection, parse_revision, too_large
+from proa.apiserver.generic.selection import Continuation, ListQuery, Selection, stated_revision, too_large
 from proa.apiserver.generic.shared import Call, Produce, Shared, ended
 from proa.meta import metadata
 from proa.meta.errors import (
@@ -95,7 +95,7 @@ class GenericStore:
     async def get(self, namespace: str, name: str, version: str = "") -> Entry:
         """Returns the entry, not older than `version`; raises StatusErrors 400, 404, 504."""
         if version and version != "0":
-            await self.reach(parse_revision(version))
+            await self.reach(stated_revision(version))
         return self.current(namespace, name)
 
     async def reach(self, revision: int) -> None:
@@ -254,7 +254,8 @@ class GenericStore:
         reservation = await self._begin(call, obj, old)
         ok = False
         try:
-            errors = metadata.validate_update(obj, old, builtin=not self.custom) + rules.validate_update(obj, old)
+            # Upstream's registry checks metadata, and its strategies do so once more, so what is wrong shows twice.
+            errors = metadata.validate_update(obj, old, builtin=not self.custom) * 2 + rules.validate_update(obj, old)
             raise_if(resource.gvk, call.name, errors)
             if sub is None:
                 call.warnings += strategy.warnings(obj, old)
@@ -279,7 +280,7 @@ class GenericStore:
         """Judges the resourceVersion and uid that a new object states; states the current one where it has none."""
         meta = obj["metadata"]
         stated = meta.get("resourceVersion") or ""
-        uid = meta.get("uid")
+        uid = meta.get("uid") if not call.parameters.get("_patch") else None
         if uid and uid != old["metadata"].get("uid"):
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}"
             raise conflict(self.resource.gvr, call.name, why)
@@ -289,8 +290,7 @@ class GenericStore:
                 raise invalid(self.resource.gvk, call.name, [error])
             meta["resourceVersion"] = str(entry.revision)
         elif stated != str(entry.revision):
-            if not stated.isascii() or not stated.isdigit():
-                raise StatusError(500, "", f'strconv.ParseUint: parsing "{stated}": invalid syntax')
+            stated_revision(stated)
             raise conflict(self.resource.gvr, call.name, MODIFIED)
 
     def finished(self, obj: Obj) -> bool:

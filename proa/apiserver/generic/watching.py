@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from proa.apiserver.generic.selection import ListQuery, Selection
+from proa.apiserver.generic.selection import ListQuery, Selection, stated_revision
 from proa.apiserver.generic.store import GenericStore
 from proa.meta.errors import gone
 from proa.storage.interface import Compacted, Entry, Event, Watch
@@ -84,9 +84,7 @@ async def open_watch(
 
     Empty or "0": what is there now, then changes, unless `send_initial` says no.
     """
-    from proa.apiserver.generic.selection import parse_revision
-
-    after = parse_revision(version) if version else 0
+    after = stated_revision(version) if version else 0
     if after > store.shared.store.revision:
         await store.reach(after)
     if send_initial or (send_initial is None and not after):
