@@ -104,6 +104,12 @@ def _deepest_first(root: Path) -> Iterator[str]:
         yield folder
 
 
+def remove_pod(root: str, uid: str) -> None:
+    """Removes the cgroup of the pod below `root`, whatever its quality of service."""
+    for tier in ("", "/burstable", "/besteffort"):
+        remove(f"{root}/kubepods{tier}/pod{uid}")
+
+
 def pods_under(root: str) -> dict[str, str]:
     """Returns pod uid -> cgroup for all pod cgroups below `root`/kubepods, whether anything is in them or not."""
     found: dict[str, str] = {}

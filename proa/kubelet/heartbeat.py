@@ -57,12 +57,15 @@ class Heartbeat:
 
     async def register(self) -> None:
         """Creates the Node, or takes over the one that is there; retries until the API answers."""
+        told = ""
         while True:
             try:
                 self.node = await self._register_once()
                 return
             except (StatusError, OSError, EOFError) as error:
-                log.warning("registering node %s: %s", self._options.node_name, error)
+                if str(error) != told:
+                    log.warning("registering node %s: %s", self._options.node_name, error)
+                told = str(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _register_once(self) -> Obj:
@@ -112,7 +115,7 @@ class Heartbeat:
         before = self.node.get("status") or {}
         status = await self._status(before)
         self._rounds += 1
-        ready = status["conditions"][-1]["status"] == "True"
+        ready = bool(status["conditions"][-1]["status"] == "True")
         now = self._clock.monotonic()
         changed = _without_heartbeats(status) != _without_heartbeats({key: before.get(key) for key in status})
         if changed or now - self._written_at >= self._options.status_seconds_max:
@@ -189,9 +192,8 @@ class Heartbeat:
                 lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
                 self._lease = await self._client.create(LEASES, lease, _LEASES_NAMESPACE)
                 return
-        self._lease = await self._client.update(
-            LEASES, {**self._lease, "spec": {**self._lease.get("spec", {}), **spec}}
-        )
+        renewed = {**self._lease, "spec": {**(self._lease.get("spec") or {}), **spec}}
+        self._lease = await self._client.update(LEASES, renewed)
 
 
 _TRANSITIONS = {

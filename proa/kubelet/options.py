@@ -12,8 +12,8 @@ class KubeletOptions:
     """`node_ips` are the node's own addresses, the first the main one. `root` holds volumes and per-pod files, `logs`
     the pods' logs. `cgroup_root` is a cgroup path (such as `/proa/node-1`) below which all pods of this node live.
 
-    The HTTPS server listens on `port` if `certificate_file`, `key_file` and `client_ca_file` are given. Memory is in bytes,
-    cpu in milli-cores. `cpu_capacity_milli` and `memory_capacity_bytes` 0 stand for the machine's own.
+    The HTTPS server listens on `port` if `certificate_file`, `key_file` and `client_ca_file` are given. Memory is in
+    bytes, cpu in milli-cores. `cpu_capacity_milli` and `memory_capacity_bytes` 0 stand for the machine's own.
     """
 
     node_name: str

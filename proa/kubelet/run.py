@@ -150,12 +150,13 @@ class Kubelet:
 
     def _restart(self, uid: str) -> None:
         """A worker that failed is an error of ours; the pod gets a new one, which starts from what it finds."""
-        pod = next((one for one in self.pods.objects() if uid_of(one) == uid), None)
-        if pod is not None:
-            asyncio.get_running_loop().call_later(
-                1.0,
-                lambda: uid in self._workers or self._begin(PodWorker(self.context, pod, lambda: self.heartbeat.node)),
-            )
+
+        def begin() -> None:
+            pod = next((one for one in self.pods.objects() if uid_of(one) == uid), None)
+            if pod is not None and uid not in self._workers:
+                self._begin(PodWorker(self.context, pod, lambda: self.heartbeat.node))
+
+        asyncio.get_running_loop().call_later(1.0, begin)
 
     def _runtime_changed(self, uid: str) -> None:
         worker = self._workers.get(uid)

@@ -18,7 +18,7 @@ from proa.client.interface import DeleteOptions
 from proa.client.resources import PODS
 from proa.kubelet import cgroups, launch
 from proa.kubelet.admit import rejection
-from proa.kubelet.configs import container_hash, pod_cgroup, resources_mark
+from proa.kubelet.configs import container_hash, resources_mark
 from proa.kubelet.context import Context
 from proa.kubelet.cri.types import EXITED, RUNNING, Container, RuntimeFailure
 from proa.kubelet.handlers import Outcome, Place, perform
@@ -38,7 +38,7 @@ from proa.kubelet.plan import (
     plan,
     restart_count,
 )
-from proa.kubelet.podspec import RESOURCES, container_named, containers_of, is_terminal, pod_phase, qos_class
+from proa.kubelet.podspec import RESOURCES, container_named, containers_of, is_terminal, pod_phase
 from proa.kubelet.probes import ContainerProbes
 from proa.kubelet.report import StatusReport
 from proa.kubelet.resources import linux_resources
@@ -428,7 +428,7 @@ class PodWorker:
         await self._report.flush()
         await self.context.volumes.remove(self.uid)
         self._volume_paths, self._volumes_dirty = None, True
-        cgroups.remove(pod_cgroup(pod, qos_class(pod), self.context.settings.cgroup_root))
+        cgroups.remove_pod(self.context.settings.cgroup_root, self.uid)
         self.context.references.release(self.uid)
         self.context.images.forget(self.uid)
         if not is_deleted(pod):
