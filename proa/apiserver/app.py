@@ -29,6 +29,7 @@ from proa.apiserver.generic.shared import AdmissionChain, Call, Shared
 from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
 from proa.apiserver.live import Live
+from proa.apiserver.policies import policies
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
@@ -163,6 +164,7 @@ class ApiServer:
             self._server = await wire.serve(self.http, options.bind_address, options.port, options.ssl_context)
         bootstrap = Bootstrap(self.api, self._pools, Identity(address=options.advertise_address, port=self.port or 443))
         await bootstrap.run()
+        await bootstrap.run_policies(policies())
         self._bootstrapped = True
         self._tasks.append(asyncio.create_task(self._renew(bootstrap), name="API server lease"))
 
