@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proa.client.interface import MERGE_PATCH
 from proa.client.resources import DEPLOYMENTS, PODS, REPLICASETS
 from proa.controllers.deployment import progress
 from proa.controllers.deployment.plan import Change, plan
@@ -94,11 +93,17 @@ class DeploymentController(Controller):
         for replica_set in step.delete:
             await ignore_absent(self.client.delete(REPLICASETS, name_of(replica_set), namespace))
         if step.revision is not None:
-            patch = {"metadata": {"annotations": {REVISION: step.revision}}}
-            await ignore_absent(self.client.patch(DEPLOYMENTS, name, patch, namespace, patch_type=MERGE_PATCH))
+            await ignore_absent(self._write_revision(deployment, step.revision))
         if step.status is not None and step.create is None:
             await ignore_absent(self._write_status(deployment, step.status))
         return Result(step.recheck_seconds)
+
+    async def _write_revision(self, deployment: Obj, revision: str) -> Obj:
+        current = self._deployments.get(name_of(deployment), namespace_of(deployment)) or deployment
+        annotations = {**annotations_of(current), REVISION: revision}
+        return await self.client.update(
+            DEPLOYMENTS, {**current, "metadata": {**current["metadata"], "annotations": annotations}}
+        )
 
     async def _write_status(self, deployment: Obj, status: Obj) -> Obj:
         current = self._deployments.get(name_of(deployment), namespace_of(deployment)) or deployment
