@@ -94,6 +94,7 @@ class Correlator:
         self._seen: _Lru[_Seen] = _Lru()
         self._similar: _Lru[_Similar] = _Lru()
         self._buckets: _Lru[_Bucket] = _Lru()
+        self._named_at = 0
 
     def occurrence(
         self,
@@ -128,7 +129,9 @@ class Correlator:
         stamp = rfc3339(now)
         seen = self._seen.get(identity)
         if seen is None:
-            seen = _Seen(f"{reference.get('name', '')}.{int(seconds * 1e9):x}", 0, stamp)
+            # Named after the moment, in nanoseconds; two within one get different names.
+            self._named_at = max(self._named_at + 1, int(seconds * 1e9))
+            seen = _Seen(f"{reference.get('name', '')}.{self._named_at:x}", 0, stamp)
         self._seen.keep(identity, seen)
         seen.count += 1
         # Events about cluster-scoped objects live in the default namespace.

@@ -85,7 +85,9 @@ class Reflector:
                     # The resource is not served (any more): there is nothing of it.
                     self._sink.replace([])
                     listed = False
-                log.debug("watch of %s: %s", self.resource.group_resource, error)
+                # Missing rights do not mend themselves; all else is the normal course of things.
+                level = logging.WARNING if error.code in (401, 403) else logging.DEBUG
+                log.log(level, "watch of %s: %s", self.resource.group_resource, error)
             except (TimeoutError, OSError, EOFError) as error:
                 log.debug("watch of %s: %s", self.resource.group_resource, error)
             except Exception:
