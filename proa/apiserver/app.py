@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proa.apis.all import RESOURCES
+from proa.apiserver.admission.defaults import default_admission
+from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.api import Core
 from proa.apiserver.authn.bootstrap import BootstrapTokens
 from proa.apiserver.authn.certificates import ClientCertificates
@@ -25,7 +27,7 @@ from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
 from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
 from proa.apiserver.documents import Documents
-from proa.apiserver.generic.shared import AdmissionChain, Call, Shared
+from proa.apiserver.generic.shared import AdmissionChain, Call, Shared, random_suffix
 from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
 from proa.apiserver.live import Live
@@ -34,6 +36,7 @@ from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
 from proa.apiserver.services.pools import AddressPool, PortPool
+from proa.apiserver.special.install import install_special
 from proa.client.resources import IPADDRESSES
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj
@@ -64,7 +67,7 @@ class Options:
     ssl_context: ssl.SSLContext | None = None
     service_range: str = "10.96.0.0/16"
     service_account_key: bytes = b""
-    service_account_issuer: str = "https://kubernetes.default.svc.cluster.local"
+    service_account_issuer: str = "https://kubernetes.default.svc"
     proxy_authorities: Sequence[bytes] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
@@ -79,6 +82,8 @@ class Parts:
     authenticator: Authenticator
     authorizer: Authorizer
     admission: Sequence[AdmissionPlugin] = ()
+    # Called once with the API when it exists: registers handlers, hands it to those who need it.
+    attach: Callable[[Core], None] = lambda core: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +105,16 @@ def default_parts(around: Surroundings) -> Parts:
         around.tokens,
         BootstrapTokens(around.live, around.clock),
     )
-    return Parts(authenticator=authenticator, authorizer=Authorization(around.live))
+    authorization = Authorization(around.live)
+    admission = default_admission(around.live, authorization, random_suffix)
+
+    def attach(core: Core) -> None:
+        install_special(core, around.live, authenticator, authorization)
+        for plugin in admission:
+            if isinstance(plugin, ResourceQuota):
+                plugin.attach(core)
+
+    return Parts(authenticator=authenticator, authorizer=authorization, admission=admission, attach=attach)
 
 
 def open_store(url: str, retention_seconds: float) -> Store:
@@ -140,6 +154,7 @@ class ApiServer:
         )
         shared = Shared(store=self.store, clock=self.clock, admission=AdmissionChain(parts.admission))
         self.api = Core(self.resources, shared, parts.authorizer)
+        parts.attach(self.api)
         self._pools = [self._pool(text) for text in options.service_range.split(",")]
         self._ports = PortPool(self.store, *options.node_ports)
         shared.interceptors = {("", "services"): ServiceAllocation(self._pools, self._ports)}

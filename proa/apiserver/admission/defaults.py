@@ -1,0 +1,47 @@
+"""The plugins of a real server, in upstream's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proa.apiserver.admission.limitranger import LimitRanger
+from proa.apiserver.admission.namespacelifecycle import NamespaceLifecycle
+from proa.apiserver.admission.pods import (
+    DefaultTolerationSeconds,
+    PodTopologyLabels,
+    Priority,
+    RuntimeClass,
+    TaintNodesByCondition,
+)
+from proa.apiserver.admission.resourcequota import ResourceQuota
+from proa.apiserver.admission.serviceaccount import ServiceAccount
+from proa.apiserver.admission.volumes import (
+    DefaultIngressClass,
+    DefaultStorageClass,
+    PersistentVolumeClaimResize,
+    StorageObjectInUseProtection,
+)
+from proa.apiserver.authz.chain import Authorization
+from proa.apiserver.authz.escalation import RoleEscalation
+from proa.apiserver.contracts import AdmissionPlugin
+from proa.apiserver.live import Live
+
+
+def default_admission(live: Live, authorization: Authorization, suffix: Callable[[], str]) -> list[AdmissionPlugin]:
+    """Returns the chain. `suffix` returns five random letters. Give the ResourceQuota plugin its API with `attach`."""
+    return [
+        NamespaceLifecycle(live),
+        LimitRanger(live),
+        ServiceAccount(live, suffix),
+        TaintNodesByCondition(),
+        Priority(live),
+        DefaultTolerationSeconds(),
+        StorageObjectInUseProtection(),
+        PersistentVolumeClaimResize(live),
+        RuntimeClass(live),
+        DefaultIngressClass(live),
+        DefaultStorageClass(live),
+        PodTopologyLabels(live),
+        RoleEscalation(authorization),
+        ResourceQuota(live),
+    ]
