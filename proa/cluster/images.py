@@ -12,6 +12,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from proa.cluster import debs, pause, recipes
 from proa.cluster.oci import FileTree, ImageConfig, architecture, full_name, write_image
 from proa.cluster.problems import Problem
+from proa.cluster.state import Cluster
 
 PAUSE_IMAGE = "localhost/proa/pause:1"
 
@@ -100,6 +102,16 @@ def load(socket: Path, archives: Sequence[Path], snapshotter: str = "overlayfs")
         output = _ctr(socket, "images", "import", "--snapshotter", snapshotter, "--digests=false", str(archive))
         names += [line.split()[1] for line in output.splitlines() if line.startswith("unpacking ")]
     return names
+
+
+def load_everywhere(cluster: Cluster, archives: Sequence[Path]) -> list[str]:
+    """Loads archives into every node of a cluster, all nodes at a time; returns the images' names."""
+    if not cluster.nodes:
+        raise Problem(f"cluster {cluster.name!r} has no nodes with containers", "proa up --nodes 1")
+    with ThreadPoolExecutor(len(cluster.nodes)) as pool:
+        loads = [pool.submit(load, cluster.run / node.name / "containerd.sock", archives) for node in cluster.nodes]
+        results = [one.result() for one in loads]
+    return results[0]
 
 
 def listed(socket: Path) -> list[tuple[str, str]]:

@@ -102,6 +102,15 @@ def load(name: str) -> Cluster | None:
         ) from error
 
 
+def load_directory(directory: Path) -> Cluster:
+    """Returns the cluster in a directory; raises Problem if there is none."""
+    file = directory / "cluster.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Cluster)
+    except (OSError, msgspec.DecodeError) as error:
+        raise Problem(f"{file} cannot be read ({error})", "make a cluster there: proa up --data-dir …") from error
+
+
 def existing(name: str) -> Cluster:
     """Returns the cluster of that name; raises Problem if there is none."""
     cluster = load(name)
@@ -155,6 +164,14 @@ def start_time(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def resident_bytes(pid: int) -> int:
+    """Returns a process's resident memory, 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def of_pid(pid: int) -> Process | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from proa.cluster import kubeconfig, nodes, state
+from proa.cluster.problems import Problem
 from proa.cluster.state import Cluster
 
 _STOP_SECONDS = 15.0
@@ -23,6 +24,12 @@ _STOP_SECONDS = 15.0
 def cgroup_root(cluster_name: str) -> str:
     """Returns the control group, in every hierarchy, below which a cluster's pods are."""
     return f"/proa/{cluster_name}"
+
+
+def check_root() -> None:
+    """Raises Problem unless root runs this."""
+    if os.geteuid() != 0:
+        raise Problem("removing a cluster needs root", "sudo proa down")
 
 
 def stop_processes(cluster: Cluster) -> None:

@@ -1,0 +1,73 @@
+"""proa up"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from proa.cli.options import cluster_options
+
+
+@click.command()
+@cluster_options
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(0), help="Nodes with real containers.")
+@click.option("--simulated-nodes", default=0, type=click.IntRange(0), help="Nodes that only pretend to run pods.")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="API server port [default: 6443 or the next].")
+@click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
+@click.option("--merge/--no-merge", default=True, help="Put context proa-NAME into your kubeconfig [default: yes].")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but problems.")
+def up(
+    name: str | None,
+    data_dir: Path | None,
+    nodes: int,
+    simulated_nodes: int,
+    port: int,
+    store: str,
+    merge: bool,
+    quiet: bool,
+) -> None:
+    """Start a cluster and wait until it is ready."""
+    from proa.cluster.up import Wishes
+    from proa.cluster.up import up as bring_up
+
+    wishes = Wishes(
+        name=name or "default",
+        nodes=nodes,
+        simulated_nodes=simulated_nodes,
+        port=port,
+        directory=data_dir,
+        store=store,
+        merge=merge,
+    )
+    before = time.monotonic()
+    outcome = bring_up(wishes, _silent if quiet else _show)
+    if quiet:
+        return
+    cluster = outcome.cluster
+    if outcome.steps:
+        click.echo(f"cluster {cluster.name!r} is ready after {time.monotonic() - before:.2f} s at {cluster.server}")
+    else:
+        click.echo(f"cluster {cluster.name!r} is running at {cluster.server}")
+    if merge:
+        click.echo(
+            f"kubectl uses it now (context proa-{cluster.name}). Remove it with: {_command('down', cluster.name)}"
+        )
+    else:
+        click.echo(f"export KUBECONFIG={cluster.path / 'kubeconfig'}")
+
+
+def _command(verb: str, name: str) -> str:
+    return f"proa {verb}" if name == "default" else f"proa {verb} --name {name}"
+
+
+def _silent(text: str, seconds: float | None) -> None:
+    pass
+
+
+def _show(text: str, seconds: float | None) -> None:
+    if seconds is None:
+        click.echo(f"  {text} … ", nl=False)
+    else:
+        click.echo(f"{seconds:.2f} s")

@@ -1,0 +1,82 @@
+"""What every cluster of ours holds beside upstream's bootstrap objects: the agents' rights and the service kube-dns."""
+
+from __future__ import annotations
+
+from proa.client.interface import MERGE_PATCH, Client
+from proa.client.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICES
+from proa.cluster.pki import AGENTS_GROUP
+from proa.meta.errors import StatusError
+from proa.meta.gvk import GVR
+from proa.meta.objects import Obj
+
+_RBAC = "rbac.authorization.k8s.io"
+_READ = ["get", "list", "watch"]
+_ROLE = "proa:agent"
+
+
+def agent_role() -> Obj:
+    """What an agent reads for proxy, DNS and network policy, beyond what a kubelet may."""
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": _ROLE},
+        "rules": [
+            {"apiGroups": [""], "resources": ["services", "namespaces", "nodes", "pods"], "verbs": _READ},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies", "servicecidrs"], "verbs": _READ},
+        ],
+    }
+
+
+def agent_binding() -> Obj:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": _ROLE},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": _ROLE},
+        "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": AGENTS_GROUP}],
+    }
+
+
+def dns_service(address: str) -> Obj:
+    """The usual service of the cluster's DNS. It selects nothing: each node answers on its address itself."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": {
+                "k8s-app": "kube-dns",
+                "kubernetes.io/cluster-service": "true",
+                "kubernetes.io/name": "CoreDNS",
+            },
+        },
+        "spec": {
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+            ],
+        },
+    }
+
+
+async def ensure(client: Client, dns_address: str) -> None:
+    """Creates what is missing and renews the rights; raises StatusError."""
+    for resource, obj in ((CLUSTERROLES, agent_role()), (CLUSTERROLEBINDINGS, agent_binding())):
+        if not await _create(client, resource, obj):
+            await client.patch(resource, obj["metadata"]["name"], obj, patch_type=MERGE_PATCH)
+    await _create(client, SERVICES, dns_service(dns_address))
+
+
+async def _create(client: Client, resource: GVR, obj: Obj) -> bool:
+    """Returns whether it was missing."""
+    try:
+        await client.create(resource, obj, obj["metadata"].get("namespace", ""))
+    except StatusError as error:
+        if error.reason == "AlreadyExists" or (resource == SERVICES and error.reason == "Invalid"):
+            return False
+        raise
+    return True

@@ -1,0 +1,181 @@
+"""The control-plane process: API server, scheduler, controllers and cloud controllers in one, over in-process clients.
+
+`python -m proa.cluster.server DIRECTORY` runs the control plane of the cluster in DIRECTORY; `proa server` does the
+same. The API server serves before the scheduler's modules are even imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import logging
+import signal
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from proa.apiserver.app import ApiServer, Options
+from proa.client.informer import SharedInformers
+from proa.client.interface import Client, UserInfo
+from proa.client.local import LocalClient
+from proa.client.observing import ObservingClient
+from proa.cluster import addons, components, logs, nodes, state
+from proa.cluster.pki import COMPONENTS, Pki, api_server
+from proa.cluster.problems import Problem
+from proa.cluster.state import Cluster
+from proa.util.clock import Clock, SystemClock
+from proa.wire.server import run as run_loop
+from proa.wire.tls import server_context
+
+log = logging.getLogger("proa.server")
+
+_RENEWAL_CHECK_SECONDS = 6 * 3600.0
+_ADMIN = UserInfo("proa:server", ("system:masters", "system:authenticated"))
+_READER = UserInfo("system:apiserver", ("system:masters", "system:authenticated"))
+
+
+class Part(Protocol):
+    """Anything that runs from `start` to `stop`."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class ControlPlane:
+    """All of a cluster's control plane, in this process."""
+
+    def __init__(self, cluster: Cluster, clock: Clock | None = None) -> None:
+        self.cluster = cluster
+        self.clock = clock or SystemClock()
+        self.pki = Pki(cluster.path)
+        self.context: ssl.SSLContext | None = None
+        self.parts: list[Part] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Serves once this returns to its caller; controllers and scheduler follow at once.
+
+        Raises Problem for a taken port or an unusable store.
+        """
+        cluster, pki = self.cluster, self.pki
+        self.context = server_context(pki.certificate("apiserver"), pki.key("apiserver"), pki.certificate("ca"))
+        addresses = listen_addresses(cluster)
+        options = Options(
+            store=cluster.store or str(cluster.path / "store" / "state.db"),
+            bind_address=addresses,
+            port=cluster.port,
+            advertise_address=addresses[-1],
+            ssl_context=self.context,
+            service_range=cluster.service_range,
+            service_account_key=pki.key("sa").read_bytes(),
+            proxy_authorities=[pki.certificate("front-proxy-ca").read_bytes()],
+        )
+        self.server = ApiServer(options, self.clock)
+        try:
+            await self.server.start()
+        except OSError as error:
+            raise Problem(f"the API server cannot listen on port {cluster.port} ({error})", "choose another: --port P")
+        self.parts.append(self.server)
+        log.info("API server serves on %s, port %d", ", ".join(addresses), self.server.port)
+        await addons.ensure(self.client(_ADMIN), cluster.dns_address)
+        self.informers = SharedInformers(self.client(_READER))
+        await self._start_controllers()
+        await self._start_scheduler()
+        if cluster.simulated_nodes:
+            await self._start_simulated_nodes()
+        self._tasks.append(asyncio.create_task(self._renew_certificates(), name="certificates"))
+        # What lives now lives for ever: keep it out of every later collection.
+        gc.collect()
+        gc.freeze()
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for part in reversed(self.parts):
+            with contextlib.suppress(Exception):
+                await part.stop()
+
+    def client(self, user: UserInfo) -> LocalClient:
+        return LocalClient(self.server.api, user)
+
+    def _account_client(self, name: str) -> Client:
+        from proa.controllers.manager import service_account
+
+        return self.client(service_account(name))
+
+    async def _start_controllers(self) -> None:
+        from proa.controllers.manager import Manager
+
+        manager = Manager(
+            self.informers,
+            self.clock,
+            self._account_client,
+            components.controller_options(self.cluster, self.pki),
+            extra=components.cloud_controllers(self.cluster),
+        )
+        await manager.start()
+        self.parts += [self.informers, manager]
+
+    async def _start_scheduler(self) -> None:
+        module = await asyncio.to_thread(importlib.import_module, "proa.scheduler.run")
+        user = UserInfo("system:kube-scheduler", ("system:authenticated",))
+        client = ObservingClient(self.client(user), self.informers, self.clock)
+        scheduler: Part = module.Scheduler(client, self.informers, self.clock)
+        await scheduler.start()
+        self.parts.append(scheduler)
+
+    async def _start_simulated_nodes(self) -> None:
+        from proa.kubelet.simulated.run import SimulatedNodes
+
+        simulated = SimulatedNodes(self.client(_ADMIN), self.informers, self.clock, self.cluster.simulated_nodes)
+        await simulated.start()
+        self.parts.append(simulated)
+
+    async def _renew_certificates(self) -> None:
+        """Reissues what expires; later connections are served with the new certificate."""
+        while True:
+            await asyncio.sleep(_RENEWAL_CHECK_SECONDS)
+            leaves = [*COMPONENTS, api_server(listen_addresses(self.cluster))]
+            for node in self.cluster.nodes:
+                leaves += components.leaves_of(self.cluster, node)
+            issued = await asyncio.to_thread(self.pki.ensure, leaves)
+            if "apiserver" in issued and self.context is not None:
+                self.context.load_cert_chain(self.pki.certificate("apiserver"), self.pki.key("apiserver"))
+
+
+def listen_addresses(cluster: Cluster) -> list[str]:
+    """Returns where the API server listens: this machine alone, and the cluster's segment for isolated nodes."""
+    return ["127.0.0.1", nodes.host_address(cluster)] if cluster.nodes else ["127.0.0.1"]
+
+
+async def serve(cluster: Cluster) -> None:
+    """Runs the control plane until SIGTERM or SIGINT."""
+    plane = ControlPlane(cluster)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await plane.start()
+        await stopped.wait()
+    finally:
+        await plane.stop()
+
+
+def main(arguments: Sequence[str]) -> int:
+    logs.configure()
+    try:
+        run_loop(serve(state.load_directory(Path(arguments[0]))))
+    except Problem as problem:
+        log.error("%s", problem)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
