@@ -84,7 +84,7 @@ class ServiceController(Controller):
         status = ingress_status(tuple(found))
         if ((service.get("status") or {}).get("loadBalancer") or {}) != status:
             self.events.event(service, "Normal", "EnsuringLoadBalancer", "Ensuring load balancer")
-            await self._patch(service, {"status": {"loadBalancer": status}}, "status")
+            await self._patch(service, {"status": {"loadBalancer": status}})
             self.events.event(service, "Normal", "EnsuredLoadBalancer", "Ensured load balancer")
 
     async def _delete(self, service: Obj) -> None:
@@ -92,17 +92,20 @@ class ServiceController(Controller):
         self.events.event(service, "Normal", "DeletingLoadBalancer", "Deleting load balancer")
         await self._provider.load_balancers.delete(service)
         if not is_deleted(service) and ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
-            service = await self._patch(service, {"status": {"loadBalancer": {"ingress": None}}}, "status")
+            service = await self._patch(service, {"status": {"loadBalancer": {"ingress": None}}})
         kept = [one for one in metadata(service).get("finalizers") or [] if one != FINALIZER]
         await self._patch(service, {"metadata": {"finalizers": kept or None}})
         self.events.event(service, "Normal", "DeletedLoadBalancer", "Deleted load balancer")
 
-    async def _patch(self, service: Obj, changes: Obj, subresource: str = "") -> Obj:
-        """Patches the service as it was seen: finalizers are a list that others change too."""
+    async def _patch(self, service: Obj, changes: Obj) -> Obj:
+        """Patches the service as it was seen: finalizers are a list that others change too.
+
+        All through the status subresource, which changes metadata too: the controller's role allows nothing more.
+        """
         version = metadata(service).get("resourceVersion")
         patch = {**changes, "metadata": {**changes.get("metadata", {}), "resourceVersion": version}}
         return await self.client.patch(
-            SERVICES, name_of(service), patch, namespace_of(service), patch_type=MERGE_PATCH, subresource=subresource
+            SERVICES, name_of(service), patch, namespace_of(service), patch_type=MERGE_PATCH, subresource="status"
         )
 
 

@@ -12,7 +12,7 @@ from proa.apiserver.app import Options as ServerOptions
 from proa.client.informer import SharedInformers
 from proa.client.interface import MERGE_PATCH, UserInfo
 from proa.client.local import LocalClient
-from proa.client.resources import NAMESPACES, PODS
+from proa.client.resources import NAMESPACES, PODS, SERVICEACCOUNTS
 from proa.controllers.manager import Manager, service_account
 from proa.controllers.runtime import Options
 from proa.meta.errors import StatusError
@@ -104,7 +104,7 @@ async def plane(
     only: Iterable[str] | None = None,
     options: Options | None = None,
     namespaces: Iterable[str] = ("ns",),
-    roles: bool = False,
+    roles: bool = True,
     **more: Any,
 ) -> AsyncIterator[Plane]:
     clock = LoopClock(asyncio.get_running_loop())
@@ -113,6 +113,8 @@ async def plane(
     client = LocalClient(server.api, ADMIN)
     for name in namespaces:
         await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        await client.create(SERVICEACCOUNTS, account, name)
     informers = SharedInformers(LocalClient(server.api, MANAGER if roles else ADMIN))
     manager = Manager(
         informers,
