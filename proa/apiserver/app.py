@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proa.apis.all import RESOURCES
+from proa.apis.bootstrap_objects import policies
 from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.api import Core
@@ -31,7 +32,6 @@ from proa.apiserver.generic.shared import AdmissionChain, Call, Shared, random_s
 from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
 from proa.apiserver.live import Live
-from proa.apiserver.policies import policies
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proa.apis import discovery_documents as discovery
+from proa.apis.bootstrap_objects import reconciled
 from proa.apiserver.api import Core
 from proa.apiserver.generic.shared import Call
 from proa.apiserver.services.pools import AddressPool, Owner, address_object
@@ -34,7 +35,6 @@ from proa.util.clock import rfc3339, rfc3339_micro
 
 SERVER_USER = UserInfo("system:apiserver", ("system:masters",))
 SYSTEM_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
-_AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,22 +105,12 @@ class Bootstrap:
         await self._core.store(definition).update(call, produce, sub=sub)
 
     async def _refresh(self, resource: GVR, old: Obj, wanted: Obj) -> None:
-        notes = old["metadata"].get("annotations") or {}
-        if notes.get(_AUTOUPDATE) != "true":
-            return
-        missing: Obj = {}
-        for key in ("rules", "subjects"):
-            have = old.get(key) or []
-            lacking = [one for one in wanted.get(key) or () if one not in have]
-            if lacking and not (key == "rules" and wanted.get("aggregationRule")):
-                missing[key] = [*have, *lacking]
-        if not missing:
+        if reconciled(old, wanted) is None:
             return
         call = Call(user=SERVER_USER, namespace=namespace_of(old), name=name_of(old))
 
         async def produce(current: Obj | None) -> Obj:
-            changed: Obj = {**copy_object(current), **copy_object(missing)}
-            return changed
+            return reconciled(current or old, wanted) or copy_object(current)
 
         await self._core.store(self._core.resources.get(resource)).update(call, produce)
 
