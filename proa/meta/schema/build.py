@@ -33,7 +33,7 @@ _SCALARS = {
     ("object", None): "a",
     (None, None): "a",
 }
-_SPECIAL = {
+SPECIAL = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "q",
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "o",
     "io.k8s.apimachinery.pkg.apis.meta.v1.Time": "t",
@@ -90,8 +90,8 @@ def compile_all() -> dict[str, Obj]:
 
 
 def _compile(name: str, schema: Obj, known: Obj, proto: Obj) -> Obj:
-    if name in _SPECIAL or "properties" not in schema:
-        return {"=": _type(schema | ({"$ref": PREFIX + name} if name in _SPECIAL else {}))}
+    if name in SPECIAL or "properties" not in schema:
+        return {"=": _type(schema | ({"$ref": PREFIX + name} if name in SPECIAL else {}))}
     short = short_name(name)
     defaults, nulls = known["defaults"].get(short, {}), known["nulls"].get(short, ())
     values, pointers = known["values"].get(short, ()), known["pointers"].get(short, ())
@@ -120,7 +120,7 @@ def _compile(name: str, schema: Obj, known: Obj, proto: Obj) -> Obj:
 def _type(prop: Obj) -> str:
     ref = prop.get("$ref", "").removeprefix(PREFIX)
     if ref:
-        return _SPECIAL.get(ref) or f"@{ref}"
+        return SPECIAL.get(ref) or f"@{ref}"
     kind = prop.get("type")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "array":

@@ -1,0 +1,135 @@
+"""OpenAPI: paths, parameters, kinds, definitions and defaults are those that upstream publishes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proa.apis.all import RESOURCES
+from proa.meta.gvk import GVK
+from proa.meta.schema import openapi
+from tests.unit import recorded
+
+
+@pytest.fixture(scope="module")
+def facts() -> Any:
+    return recorded.load("openapi-facts.json")
+
+
+@pytest.fixture(scope="module")
+def v2() -> Any:
+    return openapi.document_v2(RESOURCES)
+
+
+@pytest.fixture(scope="module")
+def v3() -> Any:
+    return {name: openapi.document_v3(name, RESOURCES) for name in openapi.document_names(RESOURCES)}
+
+
+def told(operation: Any, *, v3: bool) -> dict[str, Any]:
+    """Returns an operation in the form of the facts."""
+    query = [one["name"] for one in operation.get("parameters") or () if one["in"] == "query"]
+    found: dict[str, Any] = {"operationId": operation["operationId"], "responses": {}}
+    for code, response in operation["responses"].items():
+        schema = response.get("schema") or next(iter((response.get("content") or {}).values()), {}).get("schema") or {}
+        reference = schema.get("$ref", "").rpartition("/")[2]
+        found["responses"][code] = reference or schema.get("type")
+    if "x-kubernetes-action" in operation:
+        found |= {"action": operation["x-kubernetes-action"], "gvk": operation["x-kubernetes-group-version-kind"]}
+        found["query"] = sorted(query)
+    if v3:
+        content = (operation.get("requestBody") or {}).get("content") or {}
+        body = [one["schema"]["$ref"] for one in content.values()]
+    else:
+        body = [one["schema"]["$ref"] for one in operation.get("parameters") or () if one["in"] == "body"]
+        found |= {key: operation[key] for key in ("consumes", "produces") if key in operation}
+    if body:
+        found["body"] = body[0].rpartition("/")[2]
+    return found
+
+
+def test_v2_paths(facts: Any, v2: Any) -> None:
+    assert set(v2["paths"]) == set(facts["paths"])
+    for path, methods in facts["paths"].items():
+        item = {method: told(one, v3=False) for method, one in v2["paths"][path].items() if method != "parameters"}
+        assert item == methods, path
+
+
+def test_v3_paths(facts: Any, v3: Any) -> None:
+    assert set(v3) == set(facts["v3"]["documents"])
+    found = {path: item for document in v3.values() for path, item in document["paths"].items()}
+    assert set(found) == set(facts["paths"])
+    for path, methods in facts["paths"].items():
+        for method, expected in methods.items():
+            operation = told(found[path][method], v3=True)
+            assert operation == {key: expected[key] for key in expected if key not in ("consumes", "produces")}, path
+
+
+def test_path_parameters_are_declared(v2: Any, v3: Any) -> None:
+    for document in (v2, *v3.values()):
+        for path, item in document["paths"].items():
+            named = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+            assert [one["name"] for one in item.get("parameters", ())] == sorted(named)
+
+
+def test_definitions_defaults_enums_and_kinds(facts: Any, v2: Any, v3: Any) -> None:
+    assert set(v2["definitions"]) == set(facts["definitionNames"])
+    schemas: dict[str, Any] = {}
+    for document in v3.values():
+        schemas |= document["components"]["schemas"]
+    found = {
+        f"{name}.{field}": prop for name, one in schemas.items() for field, prop in one.get("properties", {}).items()
+    }
+    assert {key: one["default"] for key, one in found.items() if "default" in one} == facts["v3"]["defaults"]
+    enums = {key: one["enum"] for key, one in found.items() if "enum" in one}
+    enums |= {f"{key}[]": one["items"]["enum"] for key, one in found.items() if "enum" in one.get("items", {})}
+    assert enums == facts["v3"]["enums"]
+    kinds = {
+        name: one["x-kubernetes-group-version-kind"]
+        for name, one in v2["definitions"].items()
+        if "x-kubernetes-group-version-kind" in one
+    }
+    assert kinds == facts["gvks"]
+
+
+def references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        inner = set().union(*map(references, value.values())) if value else set()
+        return inner | ({value["$ref"]} if isinstance(value.get("$ref"), str) else set())
+    return set().union(*map(references, value)) if isinstance(value, list) and value else set()
+
+
+def test_every_reference_has_its_definition(v2: Any, v3: Any) -> None:
+    assert references(v2) <= {f"#/definitions/{name}" for name in v2["definitions"]}
+    for document in v3.values():
+        assert references(document) == {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+
+class Widget:
+    group, version, kind, plural, namespaced = "example.com", "v1", "Widget", "widgets", True
+    verbs = ("create", "get", "list", "patch", "update", "watch")
+    subresources = ()
+    schema = "com.example.v1.Widget"
+
+
+def test_custom_resources() -> None:
+    spec = {"type": "object", "nullable": True, "properties": {"size": {"type": "integer", "oneOf": []}}}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    custom = openapi.custom_definitions(GVK("example.com", "v1", "Widget"), "WidgetList", schema)
+    assert set(custom) == {"com.example.v1.Widget", "com.example.v1.WidgetList"}
+    document = openapi.document_v3("apis/example.com/v1", [Widget()], custom)
+    assert document is not None
+    assert "/apis/example.com/v1/namespaces/{namespace}/widgets/{name}" in document["paths"]
+    written = document["components"]["schemas"]["com.example.v1.Widget"]
+    assert written["properties"]["spec"] == spec
+    assert references(document) == {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    v2 = openapi.document_v2([*RESOURCES, Widget()], custom)
+    assert v2["definitions"]["com.example.v1.Widget"]["properties"]["spec"] == {}
+    assert references(v2) <= {f"#/definitions/{name}" for name in v2["definitions"]}
+
+
+def test_index() -> None:
+    index = openapi.index_v3({"api/v1": openapi.content_hash(b"x")})
+    assert index["paths"]["api/v1"]["serverRelativeURL"].startswith("/openapi/v3/api/v1?hash=A4ABD4448C49")
+    assert openapi.document_v3("apis/none/v1", RESOURCES) is None
