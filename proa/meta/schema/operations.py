@@ -104,24 +104,11 @@ _PROXY_METHODS = ("delete", "get", "head", "options", "patch", "post", "put")
 
 # Resources whose deletion answers with the object itself.
 _DELETION_SHOWS = frozenset(
-    [
-        "PersistentVolumeClaim",
-        "Pod",
-        "PodTemplate",
-        "ResourceQuota",
-        "ServiceAccount",
-        "Service",
-        "PersistentVolume",
-        "DeviceClass",
-        "ResourceClaim",
-        "ResourceClaimTemplate",
-        "ResourceSlice",
-        "CSIDriver",
-        "CSINode",
-        "StorageClass",
-        "VolumeAttachment",
-        "VolumeAttributesClass",
-    ]
+    {
+        *("PersistentVolumeClaim", "PersistentVolume", "Pod", "PodTemplate", "ResourceQuota", "Service"),
+        *("ServiceAccount", "DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice", "CSIDriver"),
+        *("CSINode", "StorageClass", "VolumeAttachment", "VolumeAttributesClass"),
+    }
 )
 
 
