@@ -1,39 +1,44 @@
-"""Strategies that most kinds build on: typed defaulting, and a status that only its subresource sets."""
+"""Strategies that most kinds build on: a status that only its subresource sets, names that are labels.
+
+Objects come to a strategy as the schema's decoder leaves them: nulls, empty lists and zero values are gone unless
+upstream always writes them, and quantities and times are in canonical form (see `proa.meta.schema.decode`).
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
 from proa.apis.registry import StatusStrategy, Strategy
-from proa.apis.typed import shape
 from proa.meta.names import dns1123_label
 from proa.meta.objects import Obj, copy_object
+from proa.meta.schema.decode import decode
 
 
-class TypedStrategy(Strategy):
-    """Fills in defaults (`fill`), then gives the object the shape of its type (see `proa.apis.typed`)."""
-
-    type_name: ClassVar[str] = ""
-
-    def fill(self, obj: Obj) -> None:
-        """Sets upstream's defaults in place."""
-
-    def default(self, obj: Obj) -> None:
-        self.fill(obj)
-        shape(obj, self.type_name)
+@cache
+def _zero(schema: str) -> Obj:
+    made: Obj = decode(schema, {})[0]
+    return made
 
 
-class WithStatus(TypedStrategy):
-    """A kind whose status belongs to the status subresource."""
+def zero(schema: str, key: str) -> Any:
+    """Returns what upstream writes for a part that nobody set, such as the status of a new object; None if nothing."""
+    return copy_object(_zero(schema).get(key))
+
+
+class WithStatus(Strategy):
+    """A kind whose status belongs to the status subresource. `schema` names its OpenAPI definition."""
+
+    schema: ClassVar[str] = ""
 
     def prepare_create(self, obj: Obj) -> None:
-        obj.pop("status", None)
+        obj["status"] = zero(self.schema, "status")
 
     def prepare_update(self, obj: Obj, old: Obj) -> None:
         keep(obj, old, "status")
 
 
-class LabelNamed(TypedStrategy):
+class LabelNamed(Strategy):
     """A kind whose names are DNS labels."""
 
     def validate_name(self, name: str, prefix: bool) -> list[str]:

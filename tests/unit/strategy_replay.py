@@ -16,14 +16,17 @@ from typing import Any
 from proa.apis.all import BY_GVR
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, resources_of
 from proa.apis.apiextensions.naming import is_established, names_status
+from proa.apis.core.service_allocation import Plan, plan
 from proa.apis.registry import Requestor, ResourceDef
 from proa.meta import metadata
 from proa.meta.errors import FieldError
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj, copy_object
+from proa.meta.schema.decode import decode
 from tests.recorded import load
 
-NOW = "<time>"
+POOLS = (GVR("", "", "pools"), "", "")
+NOW = "2020-01-01T00:00:00Z"
 REQUESTOR = Requestor("rq-u0", "9", ("system:masters", "g", "system:authenticated"), {"k": ("v",)})
 SERVER_OWNED = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "namespace", "selfLink")
 
@@ -44,6 +47,7 @@ def replay(theme: str, groups: set[str]) -> Iterator[Outcome]:
         custom: dict[GVR, ResourceDef] = {}
         for number, recorded in enumerate(sequence["steps"]):
             step = json.loads(json.dumps(recorded).replace("<u>", "u0"))
+            step = _with_numbers(step)
             step = json.loads(re.sub("kube-api-access-<gen:[0-9]+>", "kube-api-access-gen", json.dumps(step)))
             target = _target(step["request"]["path"], custom)
             if target is None or step["request"]["method"] == "GET":
@@ -63,6 +67,14 @@ def _custom_resources(stored: dict[tuple[GVR, str, str], Obj]) -> dict[GVR, Reso
     return {resource.gvr: resource for resource in made}
 
 
+def _with_numbers(step: Any) -> Any:
+    """Puts addresses, node ports and times in place of their placeholders."""
+    text = re.sub('"<nodeport:([0-9]+)>"', lambda found: str(31000 + int(found[1])), json.dumps(step))
+    text = re.sub("<nodeport:([0-9]+)>", lambda found: str(31000 + int(found[1])), text)
+    text = text.replace("<time>", NOW).replace("<microtime>", "2020-01-01T00:00:00.000000Z")
+    return json.loads(re.sub("<ip:([0-9]+)>", lambda found: f"10.0.0.{found[1]}", text))
+
+
 def _target(path: str, custom: dict[GVR, ResourceDef]) -> tuple[ResourceDef, str, str, str] | None:
     """Returns (resource, namespace, name, subresource) of a path."""
     parts = path.partition("?")[0].strip("/").split("/")
@@ -79,12 +91,6 @@ def _target(path: str, custom: dict[GVR, ResourceDef]) -> tuple[ResourceDef, str
         return None
     name, subresource = [*rest[1:], "", ""][:2]
     return resource, namespace, name, subresource
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _merged(old: Any, patch: Any) -> Any:
@@ -162,6 +168,46 @@ def _tolerate(spec: Obj) -> None:
             spec.setdefault("tolerations", []).append(toleration)
 
 
+class Pools:
+    """Addresses and node ports of a sequence, given out as the recording shows them."""
+
+    def __init__(self) -> None:
+        self.taken: set[Any] = set()
+
+    def begin(self, obj: Obj | None, old: Obj | None, expected: Obj) -> list[FieldError]:
+        """Carries out what a service's plan asks for; `expected` is the recorded answer."""
+        wanted = plan(obj, old, ("IPv4",))
+        if wanted.errors or obj is None:
+            self.taken -= {*wanted.release_addresses, *wanted.release_ports}
+            return wanted.errors
+        spec, shown = obj["spec"], expected.get("spec") or {}
+        wanted.apply_families(spec)
+        addresses = list(spec.get("clusterIPs") or [])
+        for wish in wanted.addresses:
+            if wish.address and (wish.address in self.taken or not wish.address.startswith("10.0.")):
+                return [FieldError("FieldValueInvalid", "spec.clusterIPs", addresses, "cannot have it")]
+            address = wish.address or (shown.get("clusterIPs") or ["10.0.200.1"])[wish.index]
+            addresses[wish.index : wish.index + 1] = [address]
+            self.taken.add(address)
+        if addresses:
+            spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
+        return self._ports(wanted, spec, shown)
+
+    def _ports(self, wanted: Plan, spec: Obj, shown: Obj) -> list[FieldError]:
+        for wish in wanted.node_ports:
+            if wish.number and (wish.number in self.taken or not 30000 <= wish.number <= 32767):
+                path = f"spec.ports[{wish.index}].nodePort"
+                return [FieldError("FieldValueInvalid", path, wish.number, "cannot have it")]
+            number = wish.number or ((shown.get("ports") or [{}])[wish.index]).get("nodePort", 32000)
+            for index in (wish.index, *wish.shared):
+                spec["ports"][index]["nodePort"] = number
+            self.taken.add(number)
+        if wanted.health_port is not None:
+            spec["healthCheckNodePort"] = wanted.health_port or shown.get("healthCheckNodePort") or 32001
+        self.taken -= {*wanted.release_addresses, *wanted.release_ports}
+        return []
+
+
 class _Step:
     def __init__(self, name: str, step: Obj, target: tuple[ResourceDef, str, str, str], stored: dict[Any, Obj]) -> None:
         self.name = name
@@ -171,6 +217,8 @@ class _Step:
         self.stored = stored
 
     def run(self) -> Outcome:
+        if self.request["method"] == "DELETE" and self.resource.kind == "Service" and self._old() is not None:
+            self.stored.setdefault(POOLS, Pools()).begin(None, self.stored.pop(self._old_key()), {})
         status, body = self.response["status"], self.response.get("body")
         old = self._old()
         obj = self._body(old)
@@ -195,7 +243,10 @@ class _Step:
         return self.resource.gvr, self.namespace, (obj.get("metadata") or {}).get("name", "")
 
     def _old(self) -> Obj | None:
-        return self.stored.get((self.resource.gvr, self.namespace, self.object_name))
+        return self.stored.get(self._old_key())
+
+    def _old_key(self) -> tuple[GVR, str, str]:
+        return self.resource.gvr, self.namespace, self.object_name
 
     def _body(self, old: Obj | None) -> Obj | None:
         body = self.request.get("body")
@@ -211,10 +262,11 @@ class _Step:
             fresh: Obj = copy_object(body)
             custom.prune(fresh)
             return fresh
-        made: Obj = _without_nulls(body)
-        made.setdefault("apiVersion", self.resource.api_version)
-        made.setdefault("kind", self.resource.kind)
-        return made
+        try:
+            made: Obj = decode(self.resource.schema, body)[0]
+        except ValueError:
+            return None
+        return {**made, "apiVersion": self.resource.api_version, "kind": self.resource.kind}
 
     def _create(self, obj: Obj) -> list[FieldError]:
         strategy = self.resource.strategy
@@ -226,6 +278,9 @@ class _Step:
         strategy.prepare_create(obj)
         strategy.default(obj)
         strategy.stamp(obj, None, NOW, REQUESTOR)
+        refused = self._allocate(obj, None)
+        if refused:
+            return refused
         if strategy.generation:
             obj["metadata"]["generation"] = 1
         found = metadata.validate_create(obj, self.resource.namespaced, strategy.validate_name)
@@ -242,6 +297,9 @@ class _Step:
         strategy.default(obj)
         how.prepare_update(obj, old)
         strategy.default(obj)
+        refused = self._allocate(obj, old)
+        if refused:
+            return refused
         if self.subresource:
             how.stamp(obj, old, NOW)
         else:
@@ -250,6 +308,12 @@ class _Step:
             changed = self.subresource != "status" and strategy.specification(obj) != strategy.specification(old)
             obj["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + changed
         return list(how.validate_update(obj, old))
+
+    def _allocate(self, obj: Obj, old: Obj | None) -> list[FieldError]:
+        if self.resource.kind != "Service" or self.subresource:
+            return []
+        pools: Pools = self.stored.setdefault(POOLS, Pools())
+        return pools.begin(obj, old, self.response.get("body") or {})
 
     def _compare_causes(self, errors: list[FieldError], body: Obj) -> str:
         got = Counter((error.type, error.path) for error in errors)

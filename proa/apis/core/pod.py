@@ -18,8 +18,8 @@ from proa.apis.podspec.defaults import default_pod
 from proa.apis.podspec.scheduling import merge_label_keys
 from proa.apis.podspec.validate import pod_annotations, pod_spec
 from proa.apis.podspec.warnings import pod_warnings
-from proa.apis.registry import Requestor, StatusStrategy, Subresource
-from proa.apis.strategies import TypedStrategy, keep, keep_metadata
+from proa.apis.registry import Requestor, StatusStrategy, Strategy, Subresource
+from proa.apis.strategies import keep, keep_metadata
 from proa.meta.errors import forbidden_field
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_object
@@ -28,8 +28,7 @@ _GATED = "SchedulingGated"
 _GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 
 
-class PodStrategy(TypedStrategy):
-    type_name = "Pod"
+class PodStrategy(Strategy):
     generation = True
 
     field_labels = (
@@ -44,7 +43,7 @@ class PodStrategy(TypedStrategy):
         "status.nominatedNodeName",
     )
 
-    def fill(self, obj: Obj) -> None:
+    def default(self, obj: Obj) -> None:
         spec = obj.setdefault("spec", {})
         default_pod(spec)
         for key in ("containers", "initContainers"):
@@ -61,6 +60,7 @@ class PodStrategy(TypedStrategy):
             obj["status"]["conditions"] = [
                 {"type": "PodScheduled", "status": "False", "reason": _GATED, "message": _GATED_MESSAGE}
             ]
+            obj["status"]["conditions"][0].update(lastProbeTime=None, lastTransitionTime=None)
 
     def prepare_update(self, obj: Obj, old: Obj) -> None:
         if (obj["spec"].get("terminationGracePeriodSeconds") or 0) < 0:

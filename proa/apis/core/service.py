@@ -21,7 +21,7 @@ from proa.apis.core.service_checks import (
 from proa.apis.define import columns, resource
 from proa.apis.fields import Errors
 from proa.apis.registry import StatusStrategy, Subresource
-from proa.apis.strategies import LabelNamed, keep
+from proa.apis.strategies import LabelNamed, WithStatus, keep
 from proa.apis.tables import age, labels_text, or_none
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, name_of
@@ -29,12 +29,12 @@ from proa.meta.objects import Obj, name_of
 _AFFINITY_SECONDS = 10800
 
 
-class ServiceStrategy(LabelNamed):
-    type_name = "Service"
+class ServiceStrategy(LabelNamed, WithStatus):
+    schema = "io.k8s.api.core.v1.Service"
     allow_create_on_update = True
     field_labels = ("spec.clusterIP", "spec.type")
 
-    def fill(self, obj: Obj) -> None:
+    def default(self, obj: Obj) -> None:
         spec = obj.setdefault("spec", {})
         _fill_affinity(spec)
         if not spec.get("type"):
@@ -56,7 +56,7 @@ class ServiceStrategy(LabelNamed):
                     one["ipMode"] = "VIP"
 
     def prepare_create(self, obj: Obj) -> None:
-        obj.pop("status", None)
+        super().prepare_create(obj)
         spec = obj["spec"]
         if spec.get("clusterIP") and not spec.get("clusterIPs"):
             spec["clusterIPs"] = [spec["clusterIP"]]

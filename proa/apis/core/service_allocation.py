@@ -197,28 +197,41 @@ def _ports(spec: Obj, before: Obj) -> tuple[tuple[PortWish, ...], tuple[int, ...
     held = set(_held_ports(before))
     if not needs_node_ports(spec):
         return (), _gone(held, spec, before)
+    any_port = spec.get("type") == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
     ports = spec.get("ports") or []
-    allocate = spec.get("type") == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
-    by_port: dict[int, int] = {}  # service port -> place of the wish that gives it a number
-    numbered: dict[int, int] = {port.get("port") or 0: port["nodePort"] for port in ports if port.get("nodePort")}
+    wishes = _changed_ports(ports, any_port, held) if before else _first_ports(ports, any_port)
+    return tuple(wishes), _gone(held, spec, before)
+
+
+def _first_ports(ports: list[Obj], any_port: bool) -> list[PortWish]:
+    """Node ports of a new service: ports of one number with different protocols share theirs."""
+    stated = {port.get("port"): port["nodePort"] for port in reversed(ports) if port.get("nodePort")}
+    wishes: list[PortWish] = []
+    places: dict[int, int] = {}
+    for index, port in enumerate(ports):
+        own, number = port.get("port") or 0, port.get("nodePort") or 0
+        if not number and not any_port:
+            continue
+        place = places.get(own)
+        if place is not None and number in (0, wishes[place].number):
+            wish = wishes[place]
+            wishes[place] = PortWish(wish.index, wish.number, (*wish.shared, index))
+            continue
+        places.setdefault(own, len(wishes))
+        wishes.append(PortWish(index, number or stated.get(own, 0)))
+    return wishes
+
+
+def _changed_ports(ports: list[Obj], any_port: bool, held: set[int]) -> list[PortWish]:
     wishes: list[PortWish] = []
     asked: set[int] = set()
     for index, port in enumerate(ports):
-        number, own = port.get("nodePort") or 0, port.get("port") or 0
-        if not number:
-            if not allocate:
-                continue
-            number = numbered.get(own, 0) if not before else 0
-        if number and (number in held or number in asked):
+        number = port.get("nodePort") or 0
+        if number in held or (number and number in asked) or not (number or any_port):
             continue
-        if not number and own in by_port and not before:
-            wish = wishes[by_port[own]]
-            wishes[by_port[own]] = PortWish(wish.index, wish.number, (*wish.shared, index))
-            continue
-        by_port.setdefault(own, len(wishes))
         asked.add(number)
         wishes.append(PortWish(index, number))
-    return tuple(wishes), _gone(held, spec, before)
+    return wishes
 
 
 def _gone(held: set[int], spec: Obj, before: Obj) -> tuple[int, ...]:
