@@ -34,6 +34,7 @@ CONTROLLERS: dict[str, str] = {
     "node-lifecycle": "proa.controllers.nodelifecycle.run:NodeLifecycleController",
     "taint-eviction": "proa.controllers.tainteviction.run:TaintEvictionController",
     "node-ipam": "proa.controllers.nodeipam.run:NodeIpamController",
+    "resourcequota": "proa.controllers.resourcequota.run:ResourceQuotaController",
     "podgc": "proa.controllers.podgc.run:PodGarbageCollector",
 }
 

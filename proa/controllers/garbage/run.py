@@ -6,6 +6,7 @@ deleted for an owner that the cache does not show, the server is asked whether i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -53,6 +54,7 @@ class GarbageCollector(Controller):
         self._caches: dict[tuple[str, str], tuple[Kind, CachedInformer]] = {}  # by group and kind
         self._by_resource: dict[GVR, tuple[Kind, CachedInformer]] = {}
         self._absent: OrderedDict[str, None] = OrderedDict()
+        self._drops: set[asyncio.Future[None]] = set()
         for kind in self._kinds.with_verbs("list", "watch", "delete"):
             self._mirror(kind)
         definitions.add_handler(self._definition_changed)
@@ -61,6 +63,12 @@ class GarbageCollector(Controller):
         kind = custom_kind(new) if new is not None else None
         if kind is not None and kind.resource not in self._by_resource:
             self._mirror(kind)
+        gone = custom_kind(old) if old is not None else None
+        if gone is not None and (kind is None or kind.resource != gone.resource):
+            self._by_resource.pop(gone.resource, None)
+            if kind is None:
+                self._caches.pop(gone.group_kind, None)
+            self._drops.add(asyncio.ensure_future(self.informers.drop(gone.resource)))
 
     def _mirror(self, kind: Kind) -> None:
         if kind.resource.resource == EVENTS.resource and not kind.resource.group:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from proa.client.interface import DeleteOptions
 from proa.client.resources import NODES, PODS
-from proa.controllers.conditions import condition, with_condition
+from proa.controllers.conditions import condition
 from proa.controllers.podgc.plan import Collect, is_out_of_service, node_of, plan
 from proa.controllers.runtime import Context, Controller, ignore_absent
 from proa.meta.errors import StatusError
@@ -74,7 +74,6 @@ class PodGarbageCollector(Controller):
                 log.warning("pod %s/%s not collected: %s", namespace_of(pod), name_of(pod), error)
 
     async def _fail(self, pod: Obj, why: str) -> None:
-        status = pod.get("status") or {}
         made = condition("DisruptionTarget", "True", "DeletionByPodGC", why, self.clock.now())
-        changed = {**status, "phase": "Failed", "conditions": with_condition(status.get("conditions"), made)}
-        await self.client.update(PODS, {**pod, "status": changed}, subresource="status")
+        changes = {"status": {"phase": "Failed", "conditions": [made]}}
+        await self.client.patch(PODS, name_of(pod), changes, namespace_of(pod), subresource="status")

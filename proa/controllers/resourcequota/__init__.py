@@ -1,0 +1,1 @@
+"""Keeps the status of resource quotas true."""

@@ -1,0 +1,61 @@
+"""Counts anew what a namespace uses when a quota changes, when something goes, and every five minutes."""
+
+from __future__ import annotations
+
+from proa.client.informer import CachedInformer
+from proa.client.resources import CUSTOMRESOURCEDEFINITIONS, EVENTS, RESOURCEQUOTAS
+from proa.controllers.discovery import Kind, Kinds
+from proa.controllers.pods import is_finished
+from proa.controllers.resourcequota.plan import concerns, status
+from proa.controllers.runtime import Context, Controller, Result, ignore_absent
+from proa.meta.gvk import GVR
+from proa.meta.objects import Obj, is_deleted, key_of, namespace_of, split_key
+
+_RESYNC_SECONDS = 300.0
+
+
+class ResourceQuotaController(Controller):
+    name = "resourcequota-controller"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._quotas = self.watch(RESOURCEQUOTAS)
+        self._kinds = Kinds(self.need(CUSTOMRESOURCEDEFINITIONS))
+        self._counted: dict[GVR, CachedInformer] = {}
+
+    def _count(self, kind: Kind) -> CachedInformer:
+        """Returns the informer of a resource, watched from its first use on for what gives quota back."""
+        found = self._counted.get(kind.resource)
+        if found is None:
+            found = self._counted[kind.resource] = self.informers.informer(kind.resource)
+
+            def changed(old: Obj | None, new: Obj | None) -> None:
+                if old is None:
+                    return  # admission has counted it already
+                ended = new is not None and is_finished(new) and not is_finished(old)
+                resized = new is not None and old.get("spec") != new.get("spec")
+                if new is None or ended or resized:
+                    for quota in self._quotas.objects(namespace_of(old)):
+                        self.queue.add(key_of(quota))
+
+            found.add_handler(changed)
+        return found
+
+    async def reconcile(self, key: str) -> Result | None:
+        namespace, name = split_key(key)
+        quota = self._quotas.get(name, namespace)
+        if quota is None or is_deleted(quota):
+            return None
+        hard = (quota.get("spec") or {}).get("hard") or {}
+        objects: list[tuple[str, str, Obj]] = []
+        for kind in self._kinds.with_verbs("list", "watch", "create"):
+            resource = kind.resource
+            if not kind.namespaced or resource == EVENTS or not concerns(hard, resource.group, resource.resource):
+                continue
+            informer = self._count(kind)
+            await informer.wait_synced()
+            objects += [(resource.group, resource.resource, one) for one in informer.objects(namespace)]
+        changed = status(quota, objects)
+        if changed is not None:
+            await ignore_absent(self.client.update(RESOURCEQUOTAS, {**quota, "status": changed}, subresource="status"))
+        return Result(_RESYNC_SECONDS)
