@@ -23,6 +23,7 @@ from proa.apiserver.patching import Patcher
 from proa.apiserver.requestinfo import is_true
 from proa.apiserver.resources import Resources, unknown_resource
 from proa.apiserver.scale import read_scale, write_scale
+from proa.apiserver.writeoptions import check_write_options
 from proa.client.interface import ApiRequest, WatchEvent
 from proa.meta.errors import StatusError, bad_request, method_not_supported, unavailable
 from proa.meta.gvk import GVK, GVR
@@ -31,6 +32,10 @@ from proa.storage.interface import StoreFailed, StoreFull
 
 SpecialKey = tuple[str, str, str]  # group, resource, subresource
 BOOKMARK_SECONDS = 60.0
+_JOB_WARNING = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
 
 
 class Core:
@@ -120,7 +125,7 @@ class Core:
         sub = self._subresource(resource, request)
         if sub is not None and sub.strategy is None and sub.name != "scale":
             raise unknown_resource()
-        call = Call.of(request, _dry_run(request), warnings)
+        call = Call.of(request, check_write_options(request), warnings)
         try:
             return await self._verbs[request.verb](self.store(resource), request, call, sub)
         except StoreFull as error:
@@ -194,6 +199,8 @@ class Core:
 
     async def _delete(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
         asked = delete_request(request.body, request.parameters)
+        if asked.propagation is None and (store.resource.group, store.resource.plural) == ("batch", "jobs"):
+            call.warnings.append(_JOB_WARNING)
         written = await delete(store, call, asked)
         if written.deleted and not answers_with_object(store.resource):
             return PlainAnswer(_deleted_status(store, request.name, written.obj))
@@ -207,13 +214,6 @@ class Core:
         query = list_query(request.parameters)
         asked = delete_request(request.body, request.parameters)
         return ListAnswer(store, await delete_collection(store, call, chosen, query, asked))
-
-
-def _dry_run(request: ApiRequest) -> bool:
-    body = request.body
-    if request.verb in ("delete", "deletecollection") and isinstance(body, dict) and body.get("dryRun"):
-        return True
-    return request.parameters.get("dryRun") == "All"
 
 
 def _answer(store: GenericStore, written: Written) -> ObjectAnswer:

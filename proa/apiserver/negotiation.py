@@ -30,12 +30,6 @@ class Form:
     transform: str = ""
     version: str = "v1"
 
-    @property
-    def content_type(self) -> str:
-        if not self.transform:
-            return self.media_type
-        return f"{self.media_type};as={self.transform};g=meta.k8s.io;v={self.version}"
-
 
 PLAIN = Form()
 

@@ -17,8 +17,9 @@ from proa.apiserver.resources import Resources
 from proa.apiserver.scale import write_scale
 from proa.client.interface import APPLY_PATCH, ApiRequest
 from proa.meta.errors import StatusError, bad_request
+from proa.meta.gvk import GVK
 from proa.meta.objects import Obj
-from proa.meta.patch import apply_patch, patched_into
+from proa.meta.patch import apply_patch, patched_into, unfit
 
 
 class Patcher:
@@ -57,9 +58,17 @@ class Patcher:
             obj = patched
         else:
             raise bad_request("the patched object is not an object")
-        check_kind(obj, kind)
+        self._check_kind(request, obj, kind)
         name = obj["metadata"].get("name") or ""
         if name != request.name:
             why = f"the name of the object ({name}) does not match the name on the URL ({request.name})"
             raise bad_request(why)
         return obj
+
+    @staticmethod
+    def _check_kind(request: ApiRequest, obj: Obj, kind: GVK) -> None:
+        """Raises the 422 StatusError, which names the patch, if it made something else of the object."""
+        try:
+            check_kind(obj, kind)
+        except StatusError as error:
+            raise unfit(request.body, error.message) from None

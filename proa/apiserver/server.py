@@ -201,7 +201,7 @@ class HttpServer:
             form = replace(form, transform="")
         now = self.core.shared.clock.now()
         body = render(answer, form, now, pretty=call.pretty, include=include)
-        headers = [("Content-Type", form.content_type if form.transform else form.media_type)]
+        headers = [("Content-Type", form.media_type)]
         headers += warning_headers(call.warnings)
         if isinstance(answer, ObjectAnswer) and request.verb == "create" and call.request.method == "HEAD":
             body = b""
@@ -237,7 +237,7 @@ class HttpServer:
             initial_end=is_true(request.parameters.get("sendInitialEvents")),
             recent=self.core.recent_frames,
         )
-        content_type = form.content_type if form.media_type == JSON else f"{form.media_type};stream=watch"
+        content_type = JSON if form.media_type == JSON else f"{form.media_type};stream=watch"
         body: AsyncIterator[bytes] = stream.frames(timeout)
         headers = [("Content-Type", content_type), *warning_headers(call.warnings)]
         return Response(status=200, headers=headers, body=body)

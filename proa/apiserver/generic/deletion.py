@@ -132,24 +132,18 @@ async def delete(store: GenericStore, call: Call, asked: DeleteRequest) -> Writt
             await shared.admission.mutate(admission)
             await shared.admission.validate(admission)
             admitted = True
-        marked = _marked(store, asked, old)
+        plan = _plan(store, asked, old)
+        if call.dry_run:
+            return Written(plan.obj or old, None, deleted=plan.remove)
         try:
-            if marked is None:
-                return await _remove(store, call, key, entry, old)
-            if marked == old:
-                return Written(old, entry)
-            if call.dry_run:
-                return Written(marked, None)
-            if store.finished(marked) and not _graceful(marked):
-                return await _remove(store, call, key, entry, marked)
-            return Written(marked, await store._write(key, marked, entry.revision))
+            if plan.obj is not None:
+                entry = await store._write(key, plan.obj, entry.revision)
+            if plan.remove:
+                return await _remove(store, call, key, entry)
+            return Written(store.view(entry), entry)
         except Conflict:
             continue
     raise conflict(resource.gvr, call.name, "the object changes too often")
-
-
-def _graceful(obj: Obj) -> bool:
-    return bool(obj["metadata"].get("deletionGracePeriodSeconds"))
 
 
 def _check(store: GenericStore, call: Call, asked: DeleteRequest, old: Obj, entry: Entry) -> None:
@@ -170,44 +164,66 @@ def _check(store: GenericStore, call: Call, asked: DeleteRequest, old: Obj, entr
         raise conflict(kind, call.name, why)
 
 
-def _marked(store: GenericStore, asked: DeleteRequest, old: Obj) -> Obj | None:
-    """Returns the object as it waits for its deletion, or None if it can go at once."""
-    strategy, meta = store.resource.strategy, old["metadata"]
-    finalizers = _finalizers(store, asked, old)
-    grace = strategy.grace_seconds(old, asked.grace_seconds)
-    deleting = bool(meta.get("deletionTimestamp"))
-    waits = bool(finalizers) or _held_by_spec(store, old)
-    if not grace and not waits:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a deletion does: writes `obj` if there is one, then removes the object if `remove`."""
+
+    obj: Obj | None
+    remove: bool
+
+
+def _plan(store: GenericStore, asked: DeleteRequest, old: Obj) -> _Plan:
+    meta = old["metadata"]
+    now = store.shared.clock.now()
+    if store.is_namespaces:
+        return _namespace_plan(asked, old, rfc3339(now), _finalizers(store, asked, old))
     obj: Obj = copy_object(old)
     marked = obj["metadata"]
-    if finalizers:
-        marked["finalizers"] = finalizers
-    else:
-        marked.pop("finalizers", None)
-    now = store.shared.clock.now()
-    if deleting:
+    grace: int | None = None
+    if meta.get("deletionTimestamp"):
         remaining = meta.get("deletionGracePeriodSeconds") or 0
-        if grace is not None and remaining and (asked.grace_seconds is not None and grace < remaining):
+        if remaining:
+            # Its grace is running, and may only become shorter.
+            grace = store.resource.strategy.grace_seconds(old, asked.grace_seconds)
+            if asked.grace_seconds is None or grace is None or grace >= remaining:
+                return _Plan(None, False)
             began = parse_rfc3339(meta["deletionTimestamp"]) - timedelta(seconds=remaining)
             marked["deletionTimestamp"] = rfc3339(began + timedelta(seconds=grace))
             marked["deletionGracePeriodSeconds"] = grace
     else:
-        marked["deletionTimestamp"] = rfc3339(now + timedelta(seconds=grace or 0))
-        marked["deletionGracePeriodSeconds"] = grace or 0
-        if marked.get("generation"):
-            marked["generation"] += 1
-        if _held_by_spec(store, old):
-            marked.pop("deletionGracePeriodSeconds", None)
-            obj.setdefault("status", {})["phase"] = "Terminating"
-    return obj
+        grace = store.resource.strategy.grace_seconds(old, asked.grace_seconds)
+        if grace is not None:
+            _mark(marked, rfc3339(now + timedelta(seconds=grace)), grace)
+    finalizers = _finalizers(store, asked, old)
+    if finalizers:
+        marked["finalizers"] = finalizers
+        if grace is None and not marked.get("deletionTimestamp"):
+            _mark(marked, rfc3339(now), 0)
+    else:
+        marked.pop("finalizers", None)
+    if grace is None and not finalizers:
+        return _Plan(None, True)
+    return _Plan(None if obj == old else obj, not finalizers and not grace)
 
 
-def _held_by_spec(store: GenericStore, obj: Obj) -> bool:
-    """Namespaces have finalizers in their spec too."""
-    if store.resource.plural != "namespaces" or store.resource.group:
-        return False
-    return bool((obj.get("spec") or {}).get("finalizers"))
+def _mark(meta: Obj, moment: str, grace: int) -> None:
+    meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"] = moment, grace
+    if meta.get("generation"):
+        meta["generation"] += 1
+
+
+def _namespace_plan(asked: DeleteRequest, old: Obj, now: str, finalizers: list[str]) -> _Plan:
+    """A namespace goes when its spec's finalizers are gone; until then it is terminating."""
+    if not (old.get("spec") or {}).get("finalizers") and not finalizers:
+        return _Plan(None, True)
+    if old["metadata"].get("deletionTimestamp"):
+        return _Plan(None, False)
+    obj: Obj = copy_object(old)
+    obj["metadata"]["deletionTimestamp"] = now
+    if finalizers:
+        obj["metadata"]["finalizers"] = finalizers
+    obj.setdefault("status", {})["phase"] = "Terminating"
+    return _Plan(obj, False)
 
 
 def _finalizers(store: GenericStore, asked: DeleteRequest, old: Obj) -> list[str]:
@@ -225,15 +241,14 @@ def _finalizers(store: GenericStore, asked: DeleteRequest, old: Obj) -> list[str
     return kept + added
 
 
-async def _remove(store: GenericStore, call: Call, key: str, entry: Entry, old: Obj) -> Written:
-    if call.dry_run:
-        return Written(old, None, deleted=True)
+async def _remove(store: GenericStore, call: Call, key: str, entry: Entry) -> Written:
+    old = store.view(entry)
     reservation = await store._begin(call, None, old)
     ok = False
     try:
         gone = await store.shared.store.write(key, None, expected=entry.revision)
         ok = True
-        return Written(old, gone, deleted=True)
+        return Written(store.view(gone), gone, deleted=True)
     finally:
         await ended(reservation, ok)
 

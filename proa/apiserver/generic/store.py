@@ -69,6 +69,7 @@ class GenericStore:
         self.table = resource.storage.replace("/", ".") + "/"
         self.custom = resource.schema == ""
         self.type_prefix = type_prefix(resource)
+        self.is_namespaces = (resource.group, resource.plural) == ("", "namespaces")
 
     # ------------------------------------------------------------ reading
 
@@ -184,16 +185,22 @@ class GenericStore:
             await shared.admission.validate(self._admission(call, "CREATE", obj, None))
             key = self.key(meta.get("namespace", ""), name)
             if call.dry_run:
-                if shared.store.current(key) is not None:
-                    raise already_exists(resource.gvr, name)
+                if (existing := shared.store.current(key)) is not None:
+                    raise self._exists(name, existing)
                 return Written(obj, None, created=True)
             entry = await self._write(key, obj, 0)
             ok = True
             return Written(obj, entry, created=True)
-        except Conflict:
-            raise already_exists(resource.gvr, name) from None
+        except Conflict as error:
+            raise self._exists(name, error.current) from None
         finally:
             await ended(reservation, ok)
+
+    def _exists(self, name: str, entry: Entry | None) -> StatusError:
+        error = already_exists(self.resource.gvr, name)
+        if entry is not None and self.view(entry)["metadata"].get("deletionTimestamp"):
+            error.message = f"object is being deleted: {error.message}"
+        return error
 
     def _match_namespace(self, call: Call, meta: Obj) -> None:
         if not self.resource.namespaced:
@@ -242,8 +249,7 @@ class GenericStore:
         await shared.admission.mutate(self._admission(call, "UPDATE", obj, old))
         self._match_version(call, entry, old, obj)
         metadata.prepare_update(obj, old)
-        if self.resource.namespaced:
-            obj["metadata"].setdefault("namespace", call.namespace)
+        self._match_namespace(call, obj["metadata"])
         call.warnings += metadata.drop_duplicate_owners(obj)
         rules = sub.strategy if sub is not None and sub.strategy is not None else strategy
         rules.prepare_update(obj, old)
@@ -298,7 +304,7 @@ class GenericStore:
         meta = obj["metadata"]
         if not meta.get("deletionTimestamp") or meta.get("finalizers"):
             return False
-        if self.resource.plural == "namespaces" and not self.resource.group:
+        if self.is_namespaces:
             return not (obj.get("spec") or {}).get("finalizers")
         return not meta.get("deletionGracePeriodSeconds")
 

@@ -163,22 +163,3 @@ class PortPool:
     async def held(self) -> Sequence[int]:
         page = await self._store.list(_PORT_PREFIX)
         return [int(entry.key.removeprefix(_PORT_PREFIX)) for entry in page.entries]
-
-
-def ports_of(service: Obj) -> set[int]:
-    """Returns the node ports that a service holds, the health check's included."""
-    spec = service.get("spec") or {}
-    if spec.get("type") not in ("NodePort", "LoadBalancer"):
-        return set()
-    held = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
-    if spec.get("healthCheckNodePort"):
-        held.add(spec["healthCheckNodePort"])
-    return held
-
-
-def addresses_of(service: Obj) -> list[str]:
-    """Returns the addresses that a service holds."""
-    spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName":
-        return []
-    return [text for text in spec.get("clusterIPs") or () if text and text != "None"]
