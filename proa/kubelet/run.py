@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from proa.client.events import EventRecorder
 from proa.client.informer import Informer, Informers
@@ -32,6 +33,10 @@ from proa.kubelet.worker import PodWorker
 from proa.meta.objects import Obj, uid_of
 from proa.meta.quantity import parse
 from proa.util.clock import Clock, rfc3339
+
+if TYPE_CHECKING:
+    from proa.kubelet.server.app import KubeletServer
+    from proa.wire.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +76,8 @@ class Kubelet:
             root=options.root,
             logs=options.logs,
         )
+        self.server: Server | None = None
+        self.handler: KubeletServer | None = None
         self.housekeeping = Housekeeping(self.context, options, self.workers)
 
     def facts(self) -> NodeFacts:
@@ -101,8 +108,21 @@ class Kubelet:
         with contextlib.suppress(RuntimeFailure):
             self.context.runtime_name = (await self.runtime.version()).name
         await self.heartbeat.register()
+        await self._listen()
         for work in (self.heartbeat.run(), self.heartbeat.keep_lease(), self.watcher.run(), self._take_pods()):
             self._background.append(asyncio.create_task(work))
+
+    async def _listen(self) -> None:
+        options = self.options
+        if not (options.certificate_file and options.key_file and options.client_ca_file):
+            return
+        from proa.kubelet.server.app import KubeletServer
+        from proa.wire.server import serve
+        from proa.wire.tls import server_context
+
+        context = server_context(options.certificate_file, options.key_file, options.client_ca_file)
+        self.handler = KubeletServer(self.context, options, self.workers)
+        self.server = await serve(self.handler, options.listen_address, options.port, context)
 
     async def _take_pods(self) -> None:
         await self.pods.wait_synced()
@@ -116,6 +136,9 @@ class Kubelet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self.server is not None and self.handler is not None:
+            await self.server.close()
+            await self.handler.close()
         await self.references.stop()
         await self._recorder.stop()
 
