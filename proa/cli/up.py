@@ -12,26 +12,29 @@ from proa.cli.options import cluster_options
 
 @click.command()
 @cluster_options
-@click.option("--nodes", default=1, show_default=True, type=click.IntRange(0), help="Nodes with real containers.")
-@click.option("--simulated-nodes", default=0, type=click.IntRange(0), help="Nodes that only pretend to run pods.")
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="API server port [default: 6443 or the next].")
+@click.option("--nodes", type=click.IntRange(0), help="Nodes with real containers [default: 1].")
+@click.option("--simulated-nodes", type=click.IntRange(0), help="Nodes that only pretend to run pods [default: 0].")
+@click.option("--port", type=click.IntRange(1, 65535), help="API server port [default: 6443 or the next free one].")
 @click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
 @click.option("--merge/--no-merge", default=True, help="Put context proa-NAME into your kubeconfig [default: yes].")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but problems.")
 def up(
     name: str | None,
     data_dir: Path | None,
-    nodes: int,
-    simulated_nodes: int,
-    port: int,
+    nodes: int | None,
+    simulated_nodes: int | None,
+    port: int | None,
     store: str,
     merge: bool,
     quiet: bool,
 ) -> None:
     """Start a cluster and wait until it is ready."""
+    from proa.cluster import state
     from proa.cluster.up import Wishes
     from proa.cluster.up import up as bring_up
 
+    if data_dir is not None and name is None and (data_dir / "cluster.json").exists():
+        name = state.load_directory(data_dir).name
     wishes = Wishes(
         name=name or "default",
         nodes=nodes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proa.client.interface import MERGE_PATCH, Client
 from proa.client.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICES
-from proa.cluster.pki import AGENTS_GROUP
+from proa.cluster.state import AGENTS_GROUP
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj

@@ -21,12 +21,15 @@ import msgspec
 
 from proa.client.http import HttpClient
 from proa.client.informer import SharedInformers
+from proa.client.interface import ListOptions
 from proa.client.kubeconfig import ClientConfig, Source
+from proa.client.resources import ENDPOINTSLICES
 from proa.cluster import logs
 from proa.dns.run import Dns
 from proa.dns.server import host_resolvers
 from proa.kubelet.options import KubeletOptions
 from proa.kubelet.run import run_kubelet
+from proa.meta.errors import StatusError
 from proa.network.run import CommandError, Network, Settings, run
 from proa.proxy.plan import NodeFacts
 from proa.proxy.run import Proxy
@@ -36,6 +39,7 @@ from proa.wire.server import run as run_loop
 log = logging.getLogger("proa.agent")
 _LINK = "lo"
 _RUNTIME_POLL_SECONDS = 0.05
+_SERVER_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +131,7 @@ class Agent:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._prepare_runtime())
+            await self._wait_for_server()
             group.create_task(run_kubelet(kubelet_options(self.config), self.client, self.informers, self.clock))
             await self.informers.start()
             await self.network.start()
@@ -135,6 +140,20 @@ class Agent:
             await self.proxy.synced.wait()
             gc.collect()
             gc.freeze()
+
+    async def _wait_for_server(self) -> None:
+        """Waits until the API server serves this agent, so that the parts start with answers and not with retries."""
+        delay, told = _SERVER_POLL_SECONDS, False
+        while True:
+            try:
+                await self.client.list(ENDPOINTSLICES, options=ListOptions(limit=1))
+                return
+            except (OSError, StatusError) as error:
+                if not told and delay >= 1.0:
+                    log.warning("waiting for the API server at %s: %s", self.config.server, error)
+                    told = True
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.1, 1.0)
 
     async def stop(self) -> None:
         """Stops following the cluster; containers, rules and routes stay as they are."""

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from proa.cluster import nodes
-from proa.cluster.pki import Leaf, Pki, node_leaves
-from proa.cluster.state import Cluster, Node
-
-if TYPE_CHECKING:
-    from proa.controllers.runtime import Options
+from proa.cluster.state import Cluster
+from proa.controllers.runtime import Options
 
 
-def leaves_of(cluster: Cluster, node: Node) -> tuple[Leaf, Leaf]:
-    """Returns the certificates that an isolated node needs."""
-    return node_leaves(node.name, [nodes.node_address(cluster, node), "127.0.0.1"])
-
-
-def controller_options(cluster: Cluster, pki: Pki) -> Options:
+def controller_options(cluster: Cluster) -> Options:
     """Returns the controllers' options for a cluster."""
-    from proa.controllers.runtime import Options
-
     return Options(
-        root_ca=pki.certificate("ca").read_text(),
+        root_ca=(cluster.path / "pki" / "ca.crt").read_text(),
         cluster_cidr=cluster.pod_range,
-        signing_certificate=pki.ca_directory / "ca.crt",
-        signing_key=pki.ca_directory / "ca.key",
+        signing_certificate=cluster.path / "ca" / "ca.crt",
+        signing_key=cluster.path / "ca" / "ca.key",
     )
 
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proa.cluster.state import AGENTS_GROUP
 from proa.util.files import write_atomic
 
 LEAF_DAYS = 90
@@ -65,9 +66,6 @@ COMPONENTS = (
     ),
     Leaf(path="front-proxy-client", common_name="front-proxy-client", authority="front-proxy-ca"),
 )
-
-# The group of Proa's node agents beside system:nodes: proxy, DNS and network policy read more than a kubelet does.
-AGENTS_GROUP = "proa:agents"
 
 
 def api_server(names: Iterable[str]) -> Leaf:

@@ -23,8 +23,7 @@ from proa.client.informer import SharedInformers
 from proa.client.interface import Client, UserInfo
 from proa.client.local import LocalClient
 from proa.client.observing import ObservingClient
-from proa.cluster import addons, components, logs, nodes, state
-from proa.cluster.pki import COMPONENTS, Pki, api_server
+from proa.cluster import addons, logs, nodes, state
 from proa.cluster.problems import Problem
 from proa.cluster.state import Cluster
 from proa.util.clock import Clock, SystemClock
@@ -52,7 +51,6 @@ class ControlPlane:
     def __init__(self, cluster: Cluster, clock: Clock | None = None) -> None:
         self.cluster = cluster
         self.clock = clock or SystemClock()
-        self.pki = Pki(cluster.path)
         self.context: ssl.SSLContext | None = None
         self.parts: list[Part] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -62,8 +60,8 @@ class ControlPlane:
 
         Raises Problem for a taken port or an unusable store.
         """
-        cluster, pki = self.cluster, self.pki
-        self.context = server_context(pki.certificate("apiserver"), pki.key("apiserver"), pki.certificate("ca"))
+        cluster, pki = self.cluster, self.cluster.path / "pki"
+        self.context = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
         addresses = listen_addresses(cluster)
         options = Options(
             store=cluster.store or str(cluster.path / "store" / "state.db"),
@@ -72,8 +70,8 @@ class ControlPlane:
             advertise_address=addresses[-1],
             ssl_context=self.context,
             service_range=cluster.service_range,
-            service_account_key=pki.key("sa").read_bytes(),
-            proxy_authorities=[pki.certificate("front-proxy-ca").read_bytes()],
+            service_account_key=(pki / "sa.key").read_bytes(),
+            proxy_authorities=[(pki / "front-proxy-ca.crt").read_bytes()],
         )
         self.server = ApiServer(options, self.clock)
         try:
@@ -109,13 +107,14 @@ class ControlPlane:
         return self.client(service_account(name))
 
     async def _start_controllers(self) -> None:
+        from proa.cluster import components
         from proa.controllers.manager import Manager
 
         manager = Manager(
             self.informers,
             self.clock,
             self._account_client,
-            components.controller_options(self.cluster, self.pki),
+            components.controller_options(self.cluster),
             extra=components.cloud_controllers(self.cluster),
         )
         await manager.start()
@@ -140,12 +139,12 @@ class ControlPlane:
         """Reissues what expires; later connections are served with the new certificate."""
         while True:
             await asyncio.sleep(_RENEWAL_CHECK_SECONDS)
-            leaves = [*COMPONENTS, api_server(listen_addresses(self.cluster))]
-            for node in self.cluster.nodes:
-                leaves += components.leaves_of(self.cluster, node)
-            issued = await asyncio.to_thread(self.pki.ensure, leaves)
+            from proa.cluster import certificates
+
+            issued = await asyncio.to_thread(certificates.ensure, self.cluster)
             if "apiserver" in issued and self.context is not None:
-                self.context.load_cert_chain(self.pki.certificate("apiserver"), self.pki.key("apiserver"))
+                pki = self.cluster.path / "pki"
+                self.context.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
 
 
 def listen_addresses(cluster: Cluster) -> list[str]:

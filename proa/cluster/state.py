@@ -25,6 +25,8 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 SERVICE_RANGE = "10.96.0.0/16"
 POD_RANGE = "10.244.0.0/16"
 DNS_ADDRESS = "10.96.0.10"
+# The group of node agents beside system:nodes: proxy, DNS and network policy read more than a kubelet does.
+AGENTS_GROUP = "proa:agents"
 
 
 def home() -> Path:

@@ -37,12 +37,12 @@ Progress = Callable[[str, float | None], None]
 
 @dataclass(slots=True, kw_only=True)
 class Wishes:
-    """What the user asked for. `port` 0 takes 6443, or the next free one."""
+    """What the user asked for; None is as it was, or the default. `port` takes 6443, or the next free one."""
 
     name: str = "default"
-    nodes: int = 1
-    simulated_nodes: int = 0
-    port: int = 0
+    nodes: int | None = None
+    simulated_nodes: int | None = None
+    port: int | None = None
     directory: Path | None = None
     store: str = ""
     merge: bool = True
@@ -66,8 +66,7 @@ def up(wishes: Wishes, progress: Progress = lambda text, seconds: None) -> Outco
             _check_same(known, wishes)
             if is_running(known):
                 wait_ready(known, _READY_SECONDS)
-                _write_kubeconfigs(known, wishes.merge)
-                return Outcome(known)
+                return Outcome(_write_kubeconfigs(known, wishes.merge))
         return _start(known, wishes, progress)
 
 
@@ -92,11 +91,11 @@ def _start(known: Cluster | None, wishes: Wishes, progress: Progress) -> Outcome
     _check_port(cluster.port, explicit=bool(wishes.port))
     try:
         with step("make keys and certificates"):
-            if wishes.merge:
-                cluster = replace(cluster, kubeconfig=str(kubeconfig.user_file()))
             cluster.save()
-            _issue(cluster)
-            _write_kubeconfigs(cluster, wishes.merge)
+            from proa.cluster import certificates  # only now: its imports take a while
+
+            certificates.ensure(cluster)
+            cluster = _write_kubeconfigs(cluster, wishes.merge)
         with step(f"make {_count(len(cluster.nodes), 'node')}"):
             if cluster.nodes:
                 nodes.create(cluster)
@@ -127,7 +126,7 @@ def check_machine(wishes: Wishes) -> None:
     """Raises Problem for the first thing that this machine lacks."""
     if os.geteuid() != 0:
         raise Problem("proa up needs root, to make network namespaces and run containerd", "sudo proa up")
-    if wishes.nodes > nodes.NODES_MAX:
+    if (wishes.nodes or 0) > nodes.NODES_MAX:
         raise Problem(f"one machine takes at most {nodes.NODES_MAX} nodes", "try --simulated-nodes for more")
     for tool, package in (("ip", "iproute2"), ("nsenter", "util-linux")):
         if shutil.which(tool) is None:
@@ -149,10 +148,10 @@ def _check_same(known: Cluster, wishes: Wishes) -> None:
     for what, is_, asked in (
         ("nodes", len(known.nodes), wishes.nodes),
         ("simulated nodes", known.simulated_nodes, wishes.simulated_nodes),
-        ("port", known.port, wishes.port or known.port),
-        ("store", known.store, wishes.store or known.store),
+        ("port", known.port, wishes.port),
+        ("store", known.store, wishes.store or None),
     ):
-        if is_ != asked:
+        if asked is not None and is_ != asked:
             raise Problem(f"cluster {known.name!r} exists with {what} {is_}, not {asked}", remedy)
 
 
@@ -183,13 +182,14 @@ def _plan(wishes: Wishes) -> Cluster:
         raise Problem(f"{directory} is not empty", "choose another --data-dir")
     taken = {one.port for one in others}
     free = (port for port in range(DEFAULT_PORT, 65536) if port not in taken and _is_free(port))
+    count = 1 if wishes.nodes is None else wishes.nodes
     return Cluster(
         name=wishes.name,
         directory=str(directory),
         port=wishes.port or next(free),
         segment=nodes.free_segment(zlib.crc32(wishes.name.encode()) % 256, [one.segment for one in others]),
-        nodes=tuple(Node(name=f"node-{number}", number=number) for number in range(1, wishes.nodes + 1)),
-        simulated_nodes=wishes.simulated_nodes,
+        nodes=tuple(Node(name=f"node-{number}", number=number) for number in range(1, count + 1)),
+        simulated_nodes=wishes.simulated_nodes or 0,
         store=wishes.store,
     )
 
@@ -206,17 +206,8 @@ def _lock(name: str) -> Iterator[None]:
 # ---------------------------------------------------------------- making
 
 
-def _issue(cluster: Cluster) -> None:
-    from proa.cluster.components import leaves_of
-    from proa.cluster.pki import COMPONENTS, Pki, api_server
-
-    leaves = [*COMPONENTS, api_server([nodes.host_address(cluster)])]
-    for node in cluster.nodes:
-        leaves += leaves_of(cluster, node)
-    Pki(cluster.path).ensure(leaves)
-
-
-def _write_kubeconfigs(cluster: Cluster, merge: bool) -> None:
+def _write_kubeconfigs(cluster: Cluster, merge: bool) -> Cluster:
+    """Writes the cluster's kubeconfig and, if wished, the user's; returns the cluster that remembers where."""
     pki = cluster.path / "pki"
     content = kubeconfig.config(
         kubeconfig.context_name(cluster.name),
@@ -226,11 +217,16 @@ def _write_kubeconfigs(cluster: Cluster, merge: bool) -> None:
         (pki / "admin.key").read_bytes(),
     )
     kubeconfig.write(cluster.path / "kubeconfig", content)
-    if merge:
-        try:
-            kubeconfig.merge(Path(cluster.kubeconfig) if cluster.kubeconfig else kubeconfig.user_file(), content)
-        except ValueError as error:
-            raise Problem(str(error), "mend or move that file, or use --no-merge") from error
+    if not merge:
+        return cluster
+    if not cluster.kubeconfig:
+        cluster = replace(cluster, kubeconfig=str(kubeconfig.user_file()))
+        cluster.save()
+    try:
+        kubeconfig.merge(Path(cluster.kubeconfig), content)
+    except ValueError as error:
+        raise Problem(str(error), "mend or move that file, or use --no-merge") from error
+    return cluster
 
 
 def run_plan(cluster: Cluster) -> supervisor.RunPlan:

@@ -1,0 +1,19 @@
+"""Which certificates a cluster of ours has: its components', the API server's, and those of its isolated nodes."""
+
+from __future__ import annotations
+
+from proa.cluster import nodes
+from proa.cluster.pki import COMPONENTS, Leaf, Pki, api_server, node_leaves
+from proa.cluster.state import Cluster
+
+
+def leaves(cluster: Cluster) -> list[Leaf]:
+    found = [*COMPONENTS, api_server([nodes.host_address(cluster)])]
+    for node in cluster.nodes:
+        found += node_leaves(node.name, [nodes.node_address(cluster, node), "127.0.0.1"])
+    return found
+
+
+def ensure(cluster: Cluster) -> list[str]:
+    """Issues what is missing or expires within its last third; returns the paths issued (see `Pki.ensure`)."""
+    return Pki(cluster.path).ensure(leaves(cluster))
