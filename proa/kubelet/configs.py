@@ -28,6 +28,7 @@ from proa.kubelet.podspec import (
     TERMINATION_POLICY,
     ContainerSpec,
     by_kind,
+    grace_seconds,
     host_network,
 )
 from proa.kubelet.resources import linux_resources
@@ -296,7 +297,7 @@ def container_config(
             RESOURCES: resources_mark(spec),
             TERMINATION_PATH: spec.get("terminationMessagePath") or _TERMINATION_PATH,
             TERMINATION_POLICY: spec.get("terminationMessagePolicy") or "File",
-            POD_GRACE: str((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 30),
+            POD_GRACE: str(grace_seconds(pod)),
         },
         "log_path": str(PurePosixPath(container.name) / f"{attempt}.log"),
         "stdin": bool(spec.get("stdin")),

@@ -20,12 +20,13 @@ from proa.client.resources import PODS, SERVICES
 from proa.kubelet import cgroups
 from proa.kubelet.configs import NodeSettings
 from proa.kubelet.context import Context
-from proa.kubelet.cri.types import Runtime, RuntimeFailure, Sandbox
+from proa.kubelet.cri.types import Container, Runtime, RuntimeFailure, Sandbox
 from proa.kubelet.environment import NodeFacts
 from proa.kubelet.heartbeat import Heartbeat
 from proa.kubelet.housekeeping import Housekeeping
 from proa.kubelet.images import Images
 from proa.kubelet.options import KubeletOptions
+from proa.kubelet.podspec import POD_GRACE
 from proa.kubelet.references import References
 from proa.kubelet.volumes.manager import VolumeManager
 from proa.kubelet.watcher import RuntimeWatcher
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from proa.wire.server import Server
 
 log = logging.getLogger(__name__)
-
-_ORPHAN_GRACE_SECONDS = 30
 
 
 class Kubelet:
@@ -201,23 +200,25 @@ class Kubelet:
         """The runtime holds something of a pod that the API does not know: end it, as if it were deleted."""
         try:
             sandboxes = await self.runtime.sandboxes(uid)
+            containers = await self.runtime.containers(uid)
         except RuntimeFailure:
             return
         if uid in self._workers or not sandboxes:
             return
-        worker = PodWorker(self.context, self._as_pod(sandboxes[0]), lambda: self.heartbeat.node)
+        worker = PodWorker(self.context, self._as_pod(sandboxes[0], containers), lambda: self.heartbeat.node)
         worker.removed()
         self._begin(worker)
 
-    def _as_pod(self, sandbox: Sandbox) -> Obj:
-        until = self.context.clock.now().timestamp() + _ORPHAN_GRACE_SECONDS
+    def _as_pod(self, sandbox: Sandbox, containers: list[Container]) -> Obj:
+        grace = max((int(one.annotations.get(POD_GRACE, 0)) for one in containers), default=0)
+        until = self.context.clock.now().timestamp() + grace
         now = self.context.clock.now()
         meta = {
             "name": sandbox.name,
             "namespace": sandbox.namespace,
             "uid": sandbox.uid,
             "deletionTimestamp": rfc3339(now.fromtimestamp(until, now.tzinfo)),
-            "deletionGracePeriodSeconds": _ORPHAN_GRACE_SECONDS,
+            "deletionGracePeriodSeconds": grace,
         }
         return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}}
 

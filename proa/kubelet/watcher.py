@@ -38,6 +38,7 @@ class RuntimeWatcher:
         self._seen: dict[str, frozenset[tuple[str, Any]]] = {}
         self._streaming = False
         self._unwatched: set[str] = set()
+        self._hurry = asyncio.Event()
         self.relisted_at = 0.0
         self.failure = ""
 
@@ -107,14 +108,26 @@ class RuntimeWatcher:
                 except RuntimeFailure as failure:
                     self.failure = failure.message
                     log.warning("relist: %s", failure.message)
-                fast = self.failure or (self._unwatched and not self._streaming)
-                await asyncio.sleep(RELIST_SECONDS_UNWATCHED if fast else RELIST_SECONDS)
+                await self._pause()
         finally:
             events.cancel()
             for task in self._confirming:
                 task.cancel()
             for key in list(self._pidfds):
                 self._unwatch(key)
+
+    async def _pause(self) -> None:
+        """Waits until it is time to relist: a second while something can't be watched, else half a minute."""
+        if not self._must_poll():
+            self._hurry.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RELIST_SECONDS):
+                    await self._hurry.wait()
+        if self._must_poll():
+            await asyncio.sleep(RELIST_SECONDS_UNWATCHED)
+
+    def _must_poll(self) -> bool:
+        return bool(self.failure or (self._unwatched and not self._streaming))
 
     async def _follow_events(self) -> None:
         while True:
@@ -162,10 +175,14 @@ class RuntimeWatcher:
             return
         try:
             descriptor = os.pidfd_open(pid) if pid else -1
+        except ProcessLookupError:
+            self._ended(key, uid)
+            return
         except OSError:
             descriptor = -1
         if descriptor < 0:
             self._unwatched.add(key)
+            self._hurry.set()
             return
         self._pidfds[key] = descriptor
         asyncio.get_running_loop().add_reader(descriptor, self._ended, key, uid)

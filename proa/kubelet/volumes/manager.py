@@ -329,7 +329,8 @@ def _open_inside(root: Path, relative: Path, create: bool = False) -> int:
     for part in relative.parts:
         if create:
             try:
-                os.mkdir(part, stat.S_IMODE(os.fstat(descriptor).st_mode), dir_fd=descriptor)
+                os.mkdir(part, dir_fd=descriptor)
+                os.chmod(part, stat.S_IMODE(os.stat(root).st_mode), dir_fd=descriptor)
             except FileExistsError:
                 pass
         below = os.open(part, flags, dir_fd=descriptor)
