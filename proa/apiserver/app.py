@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
 from proa.apiserver.services.pools import AddressPool, PortPool
 from proa.apiserver.special.install import install_special
+from proa.apiserver.special.nodes import Nodes
 from proa.client.resources import IPADDRESSES
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj
@@ -65,6 +66,8 @@ class Options:
     port: int = 0
     advertise_address: str = "127.0.0.1"
     ssl_context: ssl.SSLContext | None = None
+    # For the API server's calls to kubelets: its client certificate, and the authority of their certificates.
+    kubelet_context: ssl.SSLContext | None = None
     service_range: str = "10.96.0.0/16"
     service_account_key: bytes = b""
     service_account_issuer: str = "https://kubernetes.default.svc"
@@ -83,7 +86,8 @@ class Parts:
     authorizer: Authorizer
     admission: Sequence[AdmissionPlugin] = ()
     # Called once with the API when it exists: registers handlers, hands it to those who need it.
-    attach: Callable[[Core], None] = lambda core: None
+    attach: Callable[[Core, HttpServer], None] = lambda core, http: None
+    close: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +112,17 @@ def default_parts(around: Surroundings) -> Parts:
     authorization = Authorization(around.live)
     admission = default_admission(around.live, authorization, random_suffix)
 
-    def attach(core: Core) -> None:
-        install_special(core, around.live, authenticator, authorization)
+    nodes = Nodes(around.live, around.options.kubelet_context)
+
+    def attach(core: Core, http: HttpServer) -> None:
+        install_special(core, http, around.live, authenticator, authorization, nodes)
         for plugin in admission:
             if isinstance(plugin, ResourceQuota):
                 plugin.attach(core)
 
-    return Parts(authenticator=authenticator, authorizer=authorization, admission=admission, attach=attach)
+    return Parts(
+        authenticator=authenticator, authorizer=authorization, admission=admission, attach=attach, close=nodes.close
+    )
 
 
 def open_store(url: str, retention_seconds: float) -> Store:
@@ -154,11 +162,12 @@ class ApiServer:
         )
         shared = Shared(store=self.store, clock=self.clock, admission=AdmissionChain(parts.admission))
         self.api = Core(self.resources, shared, parts.authorizer)
-        parts.attach(self.api)
         self._pools = [self._pool(text) for text in options.service_range.split(",")]
         self._ports = PortPool(self.store, *options.node_ports)
         shared.interceptors = {("", "services"): ServiceAllocation(self._pools, self._ports)}
         self.http = HttpServer(self.api, parts.authenticator, InFlight(options.reads_max, options.writes_max))
+        parts.attach(self.api, self.http)
+        self._parts = parts
         self.documents = Documents(self.resources, lambda: f"{options.advertise_address}:{self.port}")
         self.documents.install(self.http)
         self._bootstrapped = False
@@ -190,6 +199,8 @@ class ApiServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._server is not None:
             await self._server.close()
+        if self._parts.close is not None:
+            await self._parts.close()
         await self.store.close()
 
     async def _renew(self, bootstrap: Bootstrap) -> None:

@@ -28,7 +28,7 @@ from proa.cluster.problems import Problem
 from proa.cluster.state import Cluster
 from proa.util.clock import Clock, SystemClock
 from proa.wire.server import run as run_loop
-from proa.wire.tls import server_context
+from proa.wire.tls import client_context, server_context
 
 log = logging.getLogger("proa.server")
 
@@ -69,6 +69,11 @@ class ControlPlane:
             port=cluster.port,
             advertise_address=addresses[-1],
             ssl_context=self.context,
+            kubelet_context=client_context(
+                pki.certificate("ca"),
+                pki.certificate("apiserver-kubelet-client"),
+                pki.key("apiserver-kubelet-client"),
+            ),
             service_range=cluster.service_range,
             service_account_key=(pki / "sa.key").read_bytes(),
             proxy_authorities=[(pki / "front-proxy-ca.crt").read_bytes()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -95,3 +96,39 @@ async def quietly(action: Callable[[], Awaitable[None]]) -> None:
         await action()
     except ConnectionError:
         pass
+
+
+async def as_socket(channel: Channel) -> socket.socket:
+    """Returns a socket that leads to the channel: what code that needs a real one (TLS, HTTP) can use.
+
+    Ends with either side; the bytes are carried by tasks in between.
+    """
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    loop = asyncio.get_running_loop()
+
+    async def outward() -> None:
+        while data := await loop.sock_recv(far, 65536):
+            await channel.write(data)
+        await channel.close()
+
+    async def inward() -> None:
+        while data := await channel.read():
+            await loop.sock_sendall(far, data)
+        far.shutdown(socket.SHUT_WR)
+
+    async def both() -> None:
+        try:
+            await asyncio.gather(outward(), inward(), return_exceptions=True)
+        finally:
+            far.close()
+            await quietly(channel.close)
+
+    task = loop.create_task(both())
+    _carriers.add(task)
+    task.add_done_callback(_carriers.discard)
+    return near
+
+
+_carriers: set[asyncio.Task[None]] = set()

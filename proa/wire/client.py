@@ -8,9 +8,10 @@ out dead.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -23,6 +24,10 @@ from proa.wire.stream import BUFFER_BYTES_MAX, Endpoint
 
 _IDLE_PER_TARGET_MAX = 32
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+# Makes a connected socket, for servers that cannot be reached by address.
+Dial = Callable[[], Awaitable[socket.socket]]
 
 
 class Target(NamedTuple):
@@ -124,9 +129,9 @@ class _Connection(Endpoint):
 
     __slots__ = ("_bodiless", "_head", "_headers", "_parser", "_pool", "_reading_paused", "_response", "idle_since")
 
-    def __init__(self, pool: list[_Connection], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pool: list[_Connection] | None, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._pool = pool
+        self._pool = pool  # where it goes when idle; None: it serves one request only
         self._parser = httptools.HttpResponseParser(self)
         self._head: asyncio.Future[ClientResponse] | None = None
         self._headers: dict[str, str] = {}
@@ -188,7 +193,7 @@ class _Connection(Endpoint):
             self.transport.abort()
 
     def lost(self) -> None:
-        if self in self._pool:
+        if self._pool is not None and self in self._pool:
             self._pool.remove(self)
         if self._head is not None and not self._head.done():
             self._head.set_exception(ConnectionResetError("the server closed the connection without an answer"))
@@ -231,7 +236,7 @@ class _Connection(Endpoint):
             self._retire(keep)
 
     def _retire(self, keep: bool) -> None:
-        if not keep or len(self._pool) >= _IDLE_PER_TARGET_MAX:
+        if not keep or self._pool is None or len(self._pool) >= _IDLE_PER_TARGET_MAX:
             self.transport.close()
         else:
             self.resume()
@@ -269,13 +274,17 @@ class HttpClient:
         body: bytes | AsyncIterator[bytes] = b"",
         address: tuple[str, int] | None = None,
         server_name: str = "",
+        dial: Dial | None = None,
     ) -> ClientResponse:
         """Sends a request and returns the answer as soon as its head is there.
 
         An iterator is sent chunked. `address` overrides where to connect, `server_name` the name that the server's
-        certificate must bear. Raises OSError (ConnectionError, ssl.SSLError, TimeoutError to connect).
+        certificate must bear; `dial` makes a connection of its own for this request alone. Raises OSError
+        (ConnectionError, ssl.SSLError, TimeoutError to connect).
         """
         target, head = self._prepare(method, url, headers, body, address, server_name)
+        if dial is not None:
+            return await (await self._connect(target, None, dial)).exchange(head, body, method)
         pool = self._pools.setdefault(target, [])
         while (kept := self._kept(pool)) is not None:
             try:
@@ -294,13 +303,14 @@ class HttpClient:
         headers: Headers = (),
         address: tuple[str, int] | None = None,
         server_name: str = "",
+        dial: Dial | None = None,
     ) -> tuple[ClientResponse, Stream | None]:
         """Asks for an upgrade (`headers` name it) on a connection of its own.
 
         Returns the answer with the raw stream, or with None if the status is not 101; the caller closes either.
         """
         target, head = self._prepare(method, url, [("Connection", "Upgrade"), *headers], b"", address, server_name)
-        connection = await self._connect(target, [])
+        connection = await self._connect(target, None, dial)
         response = await connection.exchange(head, b"", method)
         if response.status != 101:
             return response, None
@@ -349,18 +359,22 @@ class HttpClient:
                 connection.transport.abort()
         return None
 
-    async def _connect(self, target: Target, pool: list[_Connection]) -> _Connection:
+    async def _connect(self, target: Target, pool: list[_Connection] | None, dial: Dial | None = None) -> _Connection:
         loop = asyncio.get_running_loop()
         if target.server_name and self.context is None:
             self.context = ssl.create_default_context()
         async with asyncio.timeout(self._connect_seconds_max):
-            _, connection = await loop.create_connection(
-                lambda: _Connection(pool, loop),
-                target.host,
-                target.port,
-                ssl=self.context if target.server_name else None,
-                server_hostname=target.server_name or None,
-            )
+            context = self.context if target.server_name else None
+            name = target.server_name or None
+            if dial is None:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(pool, loop), target.host, target.port, ssl=context, server_hostname=name
+                )
+            else:
+                made = await dial()
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(pool, loop), sock=made, ssl=context, server_hostname=name
+                )
         self._open = {one for one in self._open if not one.closed}
         self._open.add(connection)
         return connection

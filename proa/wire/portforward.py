@@ -16,7 +16,8 @@ from proa.wire import websocket as ws
 from proa.wire.channel import Channel, carry, quietly
 from proa.wire.client import HttpClient
 from proa.wire.http import Headers, Request, Response
-from proa.wire.remotecommand import UpgradeRefused, WebSocketChannels, negotiate_spdy
+from proa.wire.remotecommand import UpgradeRefused as UpgradeRefused
+from proa.wire.remotecommand import WebSocketChannels, negotiate_spdy
 from proa.wire.spdysession import SpdySession, SpdyStream
 
 PROTOCOL = "portforward.k8s.io"
@@ -159,6 +160,26 @@ class Forwarder:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+class OwnedData:
+    """The data of a forwarded connection, as a `Channel` that takes its forwarder along when it closes."""
+
+    def __init__(self, connection: Connection, forwarder: Forwarder) -> None:
+        self._connection = connection
+        self._forwarder = forwarder
+
+    async def read(self) -> bytes:
+        data = await self._connection.data.read()
+        if not data:
+            await self._forwarder.close()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await self._connection.data.write(data)
+
+    async def close(self) -> None:
+        await self._connection.data.close()
 
 
 async def connect(client: HttpClient, url: str, *, tunnel: bool = False, headers: Headers = ()) -> Forwarder:

@@ -6,13 +6,24 @@ from proa.apiserver.api import Core
 from proa.apiserver.authn.chain import Authentication
 from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.live import Live
+from proa.apiserver.server import HttpServer
 from proa.apiserver.special.binding import Bindings
 from proa.apiserver.special.eviction import Evictions
+from proa.apiserver.special.nodes import Nodes
+from proa.apiserver.special.podstreams import PodStreams
+from proa.apiserver.special.proxying import Proxies
 from proa.apiserver.special.reviews import Reviews, handlers
 from proa.apiserver.special.tokenrequest import TokenRequests
 
 
-def install_special(core: Core, live: Live, authentication: Authentication, authorization: Authorization) -> None:
+def install_special(
+    core: Core,
+    http: HttpServer,
+    live: Live,
+    authentication: Authentication,
+    authorization: Authorization,
+    nodes: Nodes,
+) -> None:
     """Adds the handlers of virtual resources and subresources."""
     clock = core.shared.clock
     core.special.update(handlers(Reviews(authentication, authorization, clock)))
@@ -22,3 +33,11 @@ def install_special(core: Core, live: Live, authentication: Authentication, auth
     core.special["", "pods", "eviction"] = {"create": Evictions(core, live).create}
     tokens = TokenRequests(authentication.tokens, live, clock)
     core.special["", "serviceaccounts", "token"] = {"create": tokens.create}
+    streams, proxies = PodStreams(live, nodes, authorization), Proxies(live, nodes)
+    http.raw["", "pods", "log"] = streams.log
+    http.raw["", "pods", "exec"] = streams.exec
+    http.raw["", "pods", "attach"] = streams.attach
+    http.raw["", "pods", "portforward"] = streams.portforward
+    http.raw["", "pods", "proxy"] = proxies.pods
+    http.raw["", "services", "proxy"] = proxies.services
+    http.raw["", "nodes", "proxy"] = proxies.nodes

@@ -1,0 +1,253 @@
+"""pods/proxy, services/proxy and nodes/proxy: HTTP and upgrades to what runs in the cluster.
+
+Follows upstream's proxy subresources: names are `[scheme:]name[:port]`; an empty path is redirected to one that ends
+with a slash; redirects of the backend are rewritten to lead back through the proxy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from proa.apiserver.live import Live
+from proa.apiserver.server import HttpCall
+from proa.apiserver.special.nodes import KUBELET_PORT, Nodes
+from proa.client.resources import ENDPOINTSLICES, PODS, SERVICES
+from proa.meta.errors import StatusError, bad_request, not_found, unavailable
+from proa.meta.gvk import GVR
+from proa.meta.objects import Obj, labels_of
+from proa.wire.client import ClientResponse, Dial
+from proa.wire.http import Headers, Request, Response
+from proa.wire.stream import pipe
+
+_SERVICE_NAME = "kubernetes.io/service-name"
+# Headers of one connection, and credentials that are meant for the API server alone
+_NOT_PASSED = frozenset(
+    (
+        "authorization",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_NOT_RETURNED = frozenset(("connection", "content-length", "date", "keep-alive", "transfer-encoding"))
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where a proxied request goes; `dial` reaches it if its address does not."""
+
+    base: str
+    dial: Dial | None = None
+
+
+class Proxies:
+    """Raw handlers for the HTTP server."""
+
+    def __init__(self, live: Live, nodes: Nodes) -> None:
+        self._live = live
+        self._nodes = nodes
+
+    async def pods(self, call: HttpCall) -> Response | None:
+        return await self._serve(call, self._pod)
+
+    async def services(self, call: HttpCall) -> Response | None:
+        return await self._serve(call, self._service)
+
+    async def nodes(self, call: HttpCall) -> Response | None:
+        return await self._serve(call, self._node)
+
+    # ------------------------------------------------------------ backends
+
+    def _pod(self, call: HttpCall) -> Backend:
+        scheme, name, port = split_name(call.info.name, PODS)
+        pod = self._live.get(PODS, name, call.info.namespace)
+        if pod is None:
+            raise not_found(PODS, name)
+        number = _pod_port(pod, port)
+        if not (pod.get("status") or {}).get("podIP"):
+            raise bad_request("address not allowed")
+        return self._to_pod(pod, scheme, number)
+
+    def _to_pod(self, pod: Obj, scheme: str, port: int) -> Backend:
+        address = (pod.get("status") or {}).get("podIP") or ""
+        host = f"[{address}]" if ":" in address else address
+        return Backend(f"{scheme or 'http'}://{host}:{port}", lambda: self._nodes.dial_pod(pod, port))
+
+    def _service(self, call: HttpCall) -> Backend:
+        scheme, name, port = split_name(call.info.name, SERVICES)
+        namespace = call.info.namespace
+        service = self._live.get(SERVICES, name, namespace)
+        if service is None:
+            raise not_found(SERVICES, name)
+        wanted = _service_port_name(service, port)
+        found: list[tuple[Obj, int]] = []
+        for piece in self._live.list(ENDPOINTSLICES, namespace):
+            if labels_of(piece).get(_SERVICE_NAME) != name:
+                continue
+            for one in piece.get("ports") or ():
+                if (one.get("name") or "") == wanted and one.get("port"):
+                    ready = [item for item in piece.get("endpoints") or () if _is_ready(item)]
+                    found += [(item, one["port"]) for item in ready]
+        if not found:
+            raise unavailable(f'no endpoints available for service "{name}"')
+        endpoint, number = random.choice(found)
+        reference = endpoint.get("targetRef") or {}
+        if reference.get("kind") == "Pod":
+            pod = self._live.get(PODS, reference.get("name") or "", namespace)
+            if pod is not None:
+                return self._to_pod(pod, scheme, number)
+        address = endpoint["addresses"][0]
+        _check_address(address)
+        host = f"[{address}]" if ":" in address else address
+        return Backend(f"{scheme or 'http'}://{host}:{number}")
+
+    def _node(self, call: HttpCall) -> Backend:
+        scheme, name, port = split_name(call.info.name, GVR("", "v1", "nodes"))
+        if port and not port.isdigit():
+            raise bad_request(f'invalid node request "{call.info.name}"')
+        number = int(port) if port else None
+        plain = scheme == "http" or (not scheme and number not in (None, KUBELET_PORT))
+        return Backend(self._nodes.url(name, number, "http" if plain else "https"))
+
+    # ------------------------------------------------------------ passing on
+
+    async def _serve(self, call: HttpCall, find: Callable[[HttpCall], Backend]) -> Response | None:
+        request = call.request
+        prefix, rest, query = split_target(request.target)
+        if not rest and request.method in ("GET", "HEAD") and not request.header("upgrade"):
+            location = f"{prefix}/" + (f"?{query}" if query else "")
+            return Response(status=301, headers=[("Location", location)])
+        backend = find(call)
+        url = backend.base + (rest or "/") + (f"?{query}" if query else "")
+        try:
+            if request.header("upgrade"):
+                return await self._upgrade(request, url, backend)
+            response = await self._nodes.client.request(
+                request.method, url, headers=_passed(request), body=_body(request), dial=backend.dial
+            )
+        except StatusError:
+            raise
+        except (OSError, TimeoutError) as error:
+            raise _backend_error(error) from error
+        return Response(status=response.status, headers=_returned(response, backend, prefix), body=_parts(response))
+
+    async def _upgrade(self, request: Request, url: str, backend: Backend) -> Response | None:
+        headers = [("Upgrade", request.header("upgrade")), *_passed(request)]
+        response, stream = await self._nodes.client.upgrade(request.method, url, headers=headers, dial=backend.dial)
+        if stream is None:
+            body = await response.read(1024 * 1024)
+            return Response(status=response.status, headers=_returned(response, backend, ""), body=body)
+        answered = [(name, value) for name, value in response.headers.items() if name not in _NOT_RETURNED]
+        await pipe(await request.upgrade(answered), stream)
+        return None
+
+
+def split_name(text: str, resource: GVR) -> tuple[str, str, str]:
+    """Splits `[scheme:]name[:port]`; raises the 400 for anything else."""
+    parts = text.split(":")
+    if len(parts) == 3 and parts[0] in ("", "http", "https"):
+        return parts[0], parts[1], parts[2]
+    if len(parts) < 3:
+        return "", parts[0], parts[-1] if len(parts) > 1 else ""
+    raise bad_request(f'invalid {resource.resource.removesuffix("s")} request "{text}"')
+
+
+def split_target(target: str) -> tuple[str, str, str]:
+    """Splits a raw target into what leads to the proxy, the path behind it, and the query."""
+    path, _, query = target.partition("?")
+    prefix, separator, rest = path.partition("/proxy/")
+    if separator:
+        return f"{prefix}/proxy", f"/{rest}", query
+    return path.rstrip("/") if path.endswith("/proxy") else path, "", query
+
+
+def _pod_port(pod: Obj, port: str) -> int:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    if port.isdigit():
+        return int(port)
+    ports = [one for container in containers for one in container.get("ports") or ()]
+    if port:
+        found = next((one for one in ports if one.get("name") == port), None)
+        if found is None:
+            raise bad_request(f'invalid pod request: no port named "{port}"')
+        return int(found["containerPort"])
+    return int(ports[0]["containerPort"]) if ports else 80
+
+
+def _service_port_name(service: Obj, port: str) -> str:
+    """Returns the name of the service port that a request means; its number will do as well."""
+    ports = (service.get("spec") or {}).get("ports") or ()
+    if not port:
+        if len(ports) == 1:
+            return str(ports[0].get("name") or "")
+        return ""
+    for one in ports:
+        if one.get("name") == port or str(one.get("port")) == port:
+            return str(one.get("name") or "")
+    name = service["metadata"]["name"]
+    raise unavailable(f'no service port "{port}" found for service "{name}"')
+
+
+def _is_ready(endpoint: Obj) -> bool:
+    return (endpoint.get("conditions") or {}).get("ready") is not False and bool(endpoint.get("addresses"))
+
+
+def _check_address(text: str) -> None:
+    """Refuses addresses through which the API server itself could be reached."""
+    address = ipaddress.ip_address(text)
+    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise StatusError(400, "BadRequest", "address not allowed")
+
+
+def _backend_error(error: Exception) -> StatusError:
+    return unavailable(f"error trying to reach service: {error or type(error).__name__}")
+
+
+def _passed(request: Request) -> Headers:
+    headers = [
+        (name, value)
+        for name in request.headers
+        if name not in _NOT_PASSED and not name.startswith(("impersonate-", "x-remote-"))
+        for value in request.header_values(name)
+    ]
+    seen = [value for value in (request.header("x-forwarded-for"), request.peer_address) if value]
+    return [*(one for one in headers if one[0] != "x-forwarded-for"), ("X-Forwarded-For", ", ".join(seen))]
+
+
+def _body(request: Request) -> bytes | AsyncIterator[bytes]:
+    length = request.header("content-length")
+    if not request.header("transfer-encoding") and length in ("", "0"):
+        return b""
+
+    async def parts() -> AsyncIterator[bytes]:
+        while part := await request.body.read_some():
+            yield part
+
+    return parts()
+
+
+def _returned(response: ClientResponse, backend: Backend, prefix: str) -> Headers:
+    headers = [(name, value) for name, value in response.headers.items() if name not in _NOT_RETURNED]
+    location = response.header("location")
+    if location and prefix:
+        parts, own = urlsplit(location), urlsplit(backend.base)
+        if not parts.netloc or parts.netloc in (own.netloc, own.hostname):
+            back = prefix + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            headers = [(name, back if name == "location" else value) for name, value in headers]
+    return headers
+
+
+async def _parts(response: ClientResponse) -> AsyncIterator[bytes]:
+    async for part in response.chunks():
+        yield part
