@@ -22,7 +22,7 @@ from proa.apiserver.generic.watching import BOOKMARK, ResourceWatch, open_watch
 from proa.apiserver.patching import Patcher
 from proa.apiserver.requestinfo import is_true
 from proa.apiserver.resources import Resources, unknown_resource
-from proa.apiserver.scale import read_scale, write_scale
+from proa.apiserver.scale import read_scale, require_name, write_scale
 from proa.apiserver.writeoptions import check_write_options
 from proa.client.interface import ApiRequest, WatchEvent
 from proa.meta.errors import StatusError, bad_request, method_not_supported, unavailable
@@ -180,11 +180,7 @@ class Core:
         if sub is not None and sub.name == "scale":
             return PlainAnswer(await write_scale(store, call, lambda _: request.body))
         meta = request.body.get("metadata") or {}
-        if not meta.get("name"):
-            raise bad_request("name must be provided")
-        if meta["name"] != request.name:
-            why = f"the name of the object ({meta['name']}) does not match the name on the URL ({request.name})"
-            raise bad_request(why)
+        require_name(meta, request.name)
         if store.resource.namespaced and (meta.get("namespace") or request.namespace) != request.namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         create = sub is None and store.resource.strategy.allow_create_on_update

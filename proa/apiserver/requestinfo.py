@@ -52,10 +52,8 @@ def parse_request(method: str, target: str) -> RequestInfo:
     path = unquote(raw) if "%" in raw else raw
     if "\0" in path:
         raise bad_request("the path holds a zero byte")
-    parts = raw.strip("/").split("/")
-    if "%" in raw:
-        parts = [unquote(part) for part in parts]
-    minimum = {"api": 3, "apis": 4}.get(parts[0], 0)
+    parts = path.strip("/").split("/")
+    minimum = {"api": 3, "apis": 4}.get(parts[0], 0) if not path.startswith("//") else 0
     if not minimum or len(parts) < minimum:
         return RequestInfo(path, method.lower(), parameters)
     group, version, parts = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], parts[2], parts[3:])

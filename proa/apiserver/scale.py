@@ -39,9 +39,19 @@ def read_scale(resource: ResourceDef, obj: Obj) -> Obj:
 
 
 def _selector_text(selector: Obj) -> str:
-    if selector.get("matchExpressions"):
-        return str(selectors.from_object(selector))
-    return str(selectors.from_labels(selector.get("matchLabels")))
+    """Returns a LabelSelector as a text, as `kubectl get -l` takes it."""
+    labels = selectors.from_labels(selector.get("matchLabels")).requirements
+    expressions = selectors.from_object({"matchExpressions": selector.get("matchExpressions")}).requirements
+    return str(selectors.LabelSelector(tuple(sorted((*labels, *expressions), key=lambda one: one.key))))
+
+
+def require_name(meta: Obj, name: str) -> None:
+    """Raises the 400 StatusError unless an object states the name in its path."""
+    stated = meta.get("name")
+    if not stated:
+        raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if stated != name:
+        raise bad_request(f"the name of the object ({stated}) does not match the name on the URL ({name})")
 
 
 async def write_scale(store: GenericStore, call: Call, change: Callable[[Obj], Any]) -> Obj:
@@ -52,10 +62,7 @@ async def write_scale(store: GenericStore, call: Call, change: Callable[[Obj], A
         assert old is not None
         scale = change(read_scale(resource, old))
         meta = scale.get("metadata") or {}
-        if meta.get("name") and meta["name"] != call.name:
-            raise bad_request(
-                f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
-            )
+        require_name(meta, call.name)
         replicas = (scale.get("spec") or {}).get("replicas") or 0
         if replicas < 0:
             error = invalid_field("spec.replicas", replicas, "must be greater than or equal to 0")

@@ -191,6 +191,8 @@ class HttpServer:
 
     async def _carry_out(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
         form = negotiate(call.accept, collection=not request.name)
+        if request.verb == "list":
+            _timeout(request.parameters.get("timeoutSeconds", ""))
         if is_true(request.parameters.get("export")):
             raise bad_request("the export parameter, deprecated since v1.14, is no longer supported")
         include = include_object(request.parameters.get("includeObject", "")) if form.transform == "Table" else ""

@@ -46,6 +46,9 @@ def row(resource: ResourceDef, obj: Obj, now: datetime, include: str, version: s
     """Returns one object's row; `include` says what of the object goes with it."""
     cells = list(resource.cells(obj, now)) if resource.cells else [name_of(obj), age(obj, now)]
     made: Obj = {"cells": cells}
+    conditions = resource.row_conditions(obj) if resource.row_conditions else None
+    if conditions:
+        made["conditions"] = conditions
     if include == "Object":
         made["object"] = obj
     elif include == "Metadata":
@@ -66,12 +69,13 @@ def table(
     headers: bool = True,
 ) -> Obj:
     """Returns the Table of these objects; without `headers` (later events of a watch) columns are left out."""
+    rows = [row(resource, one, now, include, version) for one in objects]
     return {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{version}",
         "metadata": metadata,
         "columnDefinitions": column_definitions(resource) if headers else None,
-        "rows": [row(resource, one, now, include, version) for one in objects],
+        "rows": rows if rows or resource.cells else None,
     }
 
 

@@ -129,7 +129,7 @@ def validate_create(
     generation = meta.get("generation") or 0
     if generation < 0:
         errors.append(invalid_field(f"{path}.generation", generation, "must be greater than or equal to 0"))
-    return errors + _shared(meta, path, builtin)
+    return errors + shared_errors(meta, path, builtin)
 
 
 def validate_update(obj: Obj, old: Obj, *, path: str = "metadata", builtin: bool = True) -> list[FieldError]:
@@ -152,10 +152,11 @@ def validate_update(obj: Obj, old: Obj, *, path: str = "metadata", builtin: bool
         for key in _IMMUTABLE
         if meta.get(key) != before.get(key)
     ]
-    return errors + _shared(meta, path, builtin)
+    return errors + shared_errors(meta, path, builtin)
 
 
-def _shared(meta: Obj, path: str, builtin: bool) -> list[FieldError]:
+def shared_errors(meta: Obj, path: str = "metadata", builtin: bool = True) -> list[FieldError]:
+    """Returns what is wrong with the parts of metadata that a create and an update check alike."""
     errors: list[FieldError] = []
     if meta.get("labels"):
         errors += validate_labels(meta["labels"], f"{path}.labels")

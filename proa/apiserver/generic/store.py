@@ -19,6 +19,7 @@ from proa.apiserver.generic.shared import Call, Produce, Shared, ended
 from proa.meta import metadata
 from proa.meta.errors import (
     MODIFIED,
+    FieldError,
     StatusError,
     already_exists,
     bad_request,
@@ -29,9 +30,12 @@ from proa.meta.errors import (
     not_found,
     raise_if,
 )
+from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_object
 from proa.storage.interface import Compacted, Conflict, Entry
 from proa.util.clock import rfc3339
+
+Errors = list[FieldError]  # within the class, `list` is a method
 
 _GENERATE_ATTEMPTS = 8
 _UPDATE_ATTEMPTS = 50
@@ -161,7 +165,7 @@ class GenericStore:
 
     async def _create_once(self, call: Call, obj: Obj) -> Written:
         shared, resource, strategy = self.shared, self.resource, self.resource.strategy
-        if obj["metadata"].get("resourceVersion"):
+        if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
             raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         call.warnings += metadata.drop_duplicate_owners(obj)
         meta = obj["metadata"]
@@ -260,8 +264,7 @@ class GenericStore:
         reservation = await self._begin(call, obj, old)
         ok = False
         try:
-            # Upstream's registry checks metadata, and its strategies do so once more, so what is wrong shows twice.
-            errors = metadata.validate_update(obj, old, builtin=not self.custom) * 2 + rules.validate_update(obj, old)
+            errors = self._metadata_errors(obj, old) + rules.validate_update(obj, old)
             raise_if(resource.gvk, call.name, errors)
             if sub is None:
                 call.warnings += strategy.warnings(obj, old)
@@ -282,6 +285,11 @@ class GenericStore:
         finally:
             await ended(reservation, ok)
 
+    def _metadata_errors(self, obj: Obj, old: Obj) -> Errors:
+        """Checks metadata as often as upstream does: registry and strategies each do, so what is wrong shows again."""
+        errors = metadata.validate_update(obj, old, builtin=not self.custom)
+        return errors and errors * 2 + metadata.shared_errors(obj["metadata"], builtin=not self.custom) * 2
+
     def _match_version(self, call: Call, entry: Entry, old: Obj, obj: Obj) -> None:
         """Judges the resourceVersion and uid that a new object states; states the current one where it has none."""
         meta = obj["metadata"]
@@ -293,7 +301,9 @@ class GenericStore:
         if stated in ("", "0"):
             if not self.resource.strategy.allow_unconditional_update and not call.parameters.get("_patch"):
                 error = invalid_field("metadata.resourceVersion", 0, "must be specified for an update")
-                raise invalid(self.resource.gvk, call.name, [error])
+                # Upstream names the resource here, where other errors name the kind.
+                what = GVK(self.resource.group, self.resource.version, self.resource.plural)
+                raise invalid(what, call.name, [error])
             meta["resourceVersion"] = str(entry.revision)
         elif stated != str(entry.revision):
             stated_revision(stated)
