@@ -70,9 +70,7 @@ class ControlPlane:
             advertise_address=addresses[-1],
             ssl_context=self.context,
             kubelet_context=client_context(
-                pki.certificate("ca"),
-                pki.certificate("apiserver-kubelet-client"),
-                pki.key("apiserver-kubelet-client"),
+                pki / "ca.crt", pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key"
             ),
             service_range=cluster.service_range,
             service_account_key=(pki / "sa.key").read_bytes(),

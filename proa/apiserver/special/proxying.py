@@ -159,7 +159,8 @@ def split_name(text: str, resource: GVR) -> tuple[str, str, str]:
     if len(parts) == 3 and parts[0] in ("", "http", "https"):
         return parts[0], parts[1], parts[2]
     if len(parts) < 3:
-        return "", parts[0], parts[-1] if len(parts) > 1 else ""
+        name, _, port = text.partition(":")
+        return "", name, port
     raise bad_request(f'invalid {resource.resource.removesuffix("s")} request "{text}"')
 
 
@@ -189,9 +190,7 @@ def _service_port_name(service: Obj, port: str) -> str:
     """Returns the name of the service port that a request means; its number will do as well."""
     ports = (service.get("spec") or {}).get("ports") or ()
     if not port:
-        if len(ports) == 1:
-            return str(ports[0].get("name") or "")
-        return ""
+        return str(ports[0].get("name") or "") if len(ports) == 1 else ""
     for one in ports:
         if one.get("name") == port or str(one.get("port")) == port:
             return str(one.get("name") or "")
