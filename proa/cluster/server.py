@@ -62,6 +62,7 @@ class ControlPlane:
         """
         cluster, pki = self.cluster, self.cluster.path / "pki"
         self.context = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
+        self.context.load_verify_locations(pki / "front-proxy-ca.crt")
         addresses = listen_addresses(cluster)
         options = Options(
             store=cluster.store or str(cluster.path / "store" / "state.db"),

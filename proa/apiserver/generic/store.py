@@ -258,7 +258,7 @@ class GenericStore:
         rules = sub.strategy if sub is not None and sub.strategy is not None else strategy
         rules.prepare_update(obj, old)
         strategy.default(obj)
-        counted = strategy.generation and (sub is None or sub.name != "status")
+        counted = strategy.generation and (sub is None or sub.name not in ("status", "binding"))
         if counted and strategy.specification(obj) != strategy.specification(old):
             obj["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
         reservation = await self._begin(call, obj, old)

@@ -188,7 +188,7 @@ def _pod_port(pod: Obj, port: str) -> int:
 
 def _service_port_name(service: Obj, port: str) -> str:
     """Returns the name of the service port that a request means; its number will do as well."""
-    ports = (service.get("spec") or {}).get("ports") or ()
+    ports: list[Obj] = list((service.get("spec") or {}).get("ports") or ())
     if not port:
         return str(ports[0].get("name") or "") if len(ports) == 1 else ""
     for one in ports:
