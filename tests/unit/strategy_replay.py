@@ -138,6 +138,9 @@ def admit(resource: ResourceDef, obj: Obj) -> None:
     }
     if resource.plural in finalizers:
         obj["metadata"].setdefault("finalizers", []).append(finalizers[resource.plural])
+    if resource.kind == "Node":
+        taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+        obj["spec"].setdefault("taints", []).append(taint)
     if resource.kind != "Pod":
         return
     spec = obj["spec"]
@@ -220,6 +223,9 @@ class _Step:
         if self.request["method"] == "DELETE" and self.resource.kind == "Service" and self._old() is not None:
             self.stored.setdefault(POOLS, Pools()).begin(None, self.stored.pop(self._old_key()), {})
         status, body = self.response["status"], self.response.get("body")
+        found = self.resource.subresource(self.subresource)
+        if self.subresource and (found is None or found.strategy is None):
+            return Outcome(self.name, "", replayed=False)
         old = self._old()
         obj = self._body(old)
         created = old is None and not self.object_name
@@ -291,8 +297,8 @@ class _Step:
         how: Any = strategy
         if self.subresource:
             found = self.resource.subresource(self.subresource)
-            if found is None or found.strategy is None:
-                return []
+            assert found is not None
+            assert found.strategy is not None
             how = found.strategy
         strategy.default(obj)
         how.prepare_update(obj, old)
