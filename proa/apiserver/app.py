@@ -27,11 +27,12 @@ from proa.apiserver.authn.tokens import ServiceAccountTokens, SigningKeys
 from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
 from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
-from proa.apiserver.documents import Documents
+from proa.apiserver.documents import Documents, json_path
 from proa.apiserver.generic.shared import AdmissionChain, Call, Shared, random_suffix
 from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
 from proa.apiserver.live import Live
+from proa.apiserver.metrics import Metrics
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
@@ -170,6 +171,8 @@ class ApiServer:
         self._parts = parts
         self.documents = Documents(self.resources, lambda: f"{options.advertise_address}:{self.port}")
         self.documents.install(self.http)
+        Metrics(self.http.in_flight, self.store.counts).install(self.http)
+        self._install_openid()
         self._bootstrapped = False
         self._stopping = False
         self._install_health()
@@ -236,6 +239,15 @@ class ApiServer:
             create,
             delete,
         )
+
+    def _install_openid(self) -> None:
+        keys = self.tokens.keys
+
+        def configuration() -> Obj:
+            return keys.configuration(f"https://{self.options.advertise_address}:{self.port}/openid/v1/jwks")
+
+        self.http.paths["/.well-known/openid-configuration"] = json_path(configuration)
+        self.http.paths["/openid/v1/jwks"] = json_path(keys.jwks, "application/jwk-set+json")
 
     def _install_health(self) -> None:
         checks = {

@@ -156,6 +156,16 @@ class Documents:
         return Response(headers=[("Content-Type", media_type)], body=document(obj, media_type, call.pretty))
 
 
+def json_path(make: Callable[[], Obj], content_type: str = JSON) -> RawHandler:
+    """Returns a handler that answers with a document, made for each request."""
+
+    async def handler(call: HttpCall) -> Response:
+        negotiate_document(call.accept, (content_type,))
+        return Response(headers=[("Content-Type", content_type)], body=document(make(), JSON))
+
+    return handler
+
+
 def etagged(call: HttpCall, body: bytes, tag: str, content_type: str) -> Response:
     """Answers with an ETag, or 304 if the client has it already."""
     headers = [("Content-Type", content_type), ("ETag", f'"{tag}"'), ("Vary", "Accept")]

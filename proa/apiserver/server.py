@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import logging
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from proa.apis.registry import ResourceDef
 from proa.apiserver.answers import ObjectAnswer, PlainAnswer
@@ -69,6 +72,20 @@ class HttpCall:
         return self.request.header("user-agent").startswith(_PRETTY_AGENTS)
 
 
+class Observer(Protocol):
+    """Counts requests and watches."""
+
+    watches: Counter[tuple[str, ...]]
+    watch_events: Counter[tuple[str, ...]]
+    deprecated: set[tuple[str, ...]]
+
+    def finished(self, call: HttpCall, code: int, seconds: float, size: int) -> None: ...
+
+
+def _size(response: Response) -> int:
+    return len(response.body) if isinstance(response.body, bytes) else 0
+
+
 # Serves a path outside the API, or a connection (exec, log, proxy) of a subresource; None after an upgrade.
 RawHandler = Callable[[HttpCall], Awaitable[Response | None]]
 RawKey = tuple[str, str, str]  # group, resource, subresource
@@ -84,9 +101,10 @@ class HttpServer:
         self.paths: dict[str, RawHandler] = {}
         self.path_prefixes: dict[str, RawHandler] = {}
         self.raw: dict[RawKey, RawHandler] = {}
-        self.request_finished: Callable[[HttpCall, int], None] | None = None
+        self.metrics: Observer | None = None
 
     async def __call__(self, request: Request) -> Response | None:
+        began = time.perf_counter()
         try:
             info = parse_request(request.method, request.target)
             user = await self.authenticator.authenticate(request)
@@ -107,8 +125,9 @@ class HttpServer:
         except Exception as error:
             log.exception("%s %s failed", request.method, request.target)
             response = error_response(internal(str(error)), call.accept)
-        if self.request_finished is not None:
-            self.request_finished(call, response.status if response is not None else 101)
+        if self.metrics is not None:
+            status, size = (101, 0) if response is None else (response.status, _size(response))
+            self.metrics.finished(call, status, time.perf_counter() - began, size)
         return response
 
     # ------------------------------------------------------------ paths outside the API
@@ -156,6 +175,8 @@ class HttpServer:
         deprecation = _DEPRECATED.get(resource)
         if deprecation is not None:
             call.warnings.append(deprecation)
+            if self.metrics is not None:
+                self.metrics.deprecated.add(resource)
         if info.verb == "watch":
             return await self._watch(call, request, definition)
         with self.in_flight.admitted(info.verb in ("get", "list")):
@@ -240,9 +261,13 @@ class HttpServer:
             recent=self.core.recent_frames,
         )
         content_type = JSON if form.media_type == JSON else f"{form.media_type};stream=watch"
-        body: AsyncIterator[bytes] = stream.frames(timeout)
+        body: AsyncIterator[bytes] = stream.frames(timeout, *self._watch_counters())
         headers = [("Content-Type", content_type), *warning_headers(call.warnings)]
         return Response(status=200, headers=headers, body=body)
+
+    def _watch_counters(self) -> tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]]:
+        """Returns where open watches and sent events are counted."""
+        return (self.metrics.watches, self.metrics.watch_events) if self.metrics else (Counter(), Counter())
 
 
 def _timeout(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 
 from proa.apiserver.api import bookmark
@@ -46,8 +47,23 @@ class WatchStream:
         self._raw = not form.transform and form.media_type != PROTOBUF and resource.from_stored is None
         self._key = (resource.gvr, form, include)
 
-    async def frames(self, timeout_seconds: float) -> AsyncIterator[bytes]:
-        """Yields chunks of whole frames until the timeout; an error is the last frame."""
+    async def frames(
+        self, timeout_seconds: float, watches: Counter[tuple[str, ...]], events: Counter[tuple[str, ...]]
+    ) -> AsyncIterator[bytes]:
+        """Yields chunks of whole frames until the timeout; an error is the last frame.
+
+        `watches` counts this stream while it is open, `events` what it sends, both by resource.
+        """
+        resource = self._store.resource.gvr
+        watches[resource] += 1
+        try:
+            async for chunk in self._frames(timeout_seconds):
+                yield chunk
+                events[resource] += 1
+        finally:
+            watches[resource] -= 1
+
+    async def _frames(self, timeout_seconds: float) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_seconds
         yield b""  # the headers go out at once

@@ -10,7 +10,7 @@ at, for example): whoever finds it empty may fill it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -189,6 +189,10 @@ class Store(Protocol):
 
     def changed(self, prefix: str, since: int) -> Sequence[Event] | None:
         """Returns the changes in the prefix's table after the first `since`; None if they are no longer in memory."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Returns how many entries each table has now."""
         ...
 
     async def write(

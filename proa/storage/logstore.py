@@ -139,6 +139,9 @@ class LogStore:
     def count(self, prefix: str) -> int:
         return self._cache.keys_count(prefix)
 
+    def counts(self) -> dict[str, int]:
+        return {name: len(table.keys) for name, table in self._cache.tables.items()}
+
     def currents(self, prefix: str) -> Sequence[Entry]:
         page = self._cache.page(prefix, "", 0, self._cache.revision)
         assert page is not None  # the window always reaches back to now
