@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proa.apis.registry import ResourceDef, Subresource
+from proa.apis.registry import Requestor, ResourceDef, StatusStrategy, Subresource
 from proa.apiserver.contracts import AdmissionRequest
 from proa.apiserver.encoding import to_value, type_prefix
 from proa.apiserver.generic.selection import Continuation, ListQuery, Selection, stated_revision, too_large
 from proa.apiserver.generic.shared import Call, Produce, Shared, ended
+from proa.client.interface import UserInfo
 from proa.meta import metadata
 from proa.meta.errors import (
     MODIFIED,
@@ -173,6 +174,7 @@ class GenericStore:
         metadata.prepare_create(obj, now=now, uid=shared.uid(), suffix=shared.suffix())
         strategy.prepare_create(obj)
         strategy.default(obj)
+        strategy.stamp(obj, None, now, _requestor(call.user))
         if strategy.generation:
             meta["generation"] = 1
         name = meta.get("name", "")
@@ -258,6 +260,11 @@ class GenericStore:
         rules = sub.strategy if sub is not None and sub.strategy is not None else strategy
         rules.prepare_update(obj, old)
         strategy.default(obj)
+        now = rfc3339(shared.clock.now())
+        if isinstance(rules, StatusStrategy):
+            rules.stamp(obj, old, now)
+        else:
+            rules.stamp(obj, old, now, _requestor(call.user))
         counted = strategy.generation and (sub is None or sub.name not in ("status", "binding"))
         if counted and strategy.specification(obj) != strategy.specification(old):
             obj["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
@@ -363,6 +370,10 @@ def expired(query: ListQuery, error: Compacted) -> StatusError:
             "You can start a new list without the continue parameter."
         )
     return gone(f"The resourceVersion for the provided list is too old; the oldest retained is {error.oldest}")
+
+
+def _requestor(user: UserInfo) -> Requestor:
+    return Requestor(user.name, user.uid, tuple(user.groups), user.extra)
 
 
 def _unchanged(obj: Obj, old: Obj) -> bool:
