@@ -6,6 +6,7 @@ processes are gone (a reboot, a kill) starts them again on the same data.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import fcntl
 import http.client
@@ -30,6 +31,7 @@ from proa.util.files import write_atomic
 DEFAULT_PORT = 6443
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
+_ENDS_MAX = 4
 
 # Called with what is being done; and again, with the seconds it took, once it is.
 Progress = Callable[[str, float | None], None]
@@ -377,7 +379,24 @@ def _wait(cluster: Cluster, seconds: float, complaint: str, done: Callable[[Api]
                 return
         if time.monotonic() > deadline:
             raise Problem(f"{complaint} within {seconds:.0f} s", f"see the logs in {cluster.path / 'logs'}")
+        ended = _gave_up(cluster)
+        if ended:
+            raise Problem(f"{complaint}: the {ended} ends again and again", _last_line(cluster, ended))
         time.sleep(_POLL_SECONDS)
+
+
+def _gave_up(cluster: Cluster) -> str:
+    """Returns the component that has ended several times since the supervisor started, or nothing."""
+    log = cluster.path / "logs" / "supervisor.log"
+    text = log.read_text(errors="replace").rpartition("supervising")[2] if log.exists() else ""
+    counts = collections.Counter(line.split()[1] for line in text.splitlines() if "starting it again" in line)
+    return next((name for name, count in counts.items() if count >= _ENDS_MAX), "")
+
+
+def _last_line(cluster: Cluster, component: str) -> str:
+    log = cluster.path / "logs" / f"{component}.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return lines[-1] if lines else "it writes nothing"
 
 
 def _last_lines(cluster: Cluster, count: int = 5) -> str:
