@@ -25,6 +25,7 @@ from proa.meta.objects import Obj, copy_object
 from proa.meta.schema.decode import decode
 from tests.recorded import load
 
+_UID = "00000000-0000-4000-8000-"
 POOLS = (GVR("", "", "pools"), "", "")
 NOW = "2020-01-01T00:00:00Z"
 REQUESTOR = Requestor("rq-u0", "9", ("system:masters", "g", "system:authenticated"), {"k": ("v",)})
@@ -68,9 +69,10 @@ def _custom_resources(stored: dict[tuple[GVR, str, str], Obj]) -> dict[GVR, Reso
 
 
 def _with_numbers(step: Any) -> Any:
-    """Puts addresses, node ports and times in place of their placeholders."""
+    """Puts addresses, node ports, uids and times in place of their placeholders."""
     text = re.sub('"<nodeport:([0-9]+)>"', lambda found: str(31000 + int(found[1])), json.dumps(step))
     text = re.sub("<nodeport:([0-9]+)>", lambda found: str(31000 + int(found[1])), text)
+    text = re.sub("<uid:([0-9]+)>", lambda found: f"{_UID}{int(found[1]):012}", text)
     text = text.replace("<time>", NOW).replace("<microtime>", "2020-01-01T00:00:00.000000Z")
     return json.loads(re.sub("<ip:([0-9]+)>", lambda found: f"10.0.0.{found[1]}", text))
 
@@ -114,8 +116,8 @@ def _comparable(obj: Obj) -> Obj:
 
 def _uid_in(body: Obj) -> str:
     """Returns the uid placeholder that an error mentions, since a job's labels are made of it."""
-    found = re.search("<uid:[0-9]+>", json.dumps(body))
-    return found[0] if found else "<uid>"
+    found = re.search(_UID + "[0-9]+", json.dumps(body))
+    return found[0] if found else f"{_UID}0"
 
 
 _TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
