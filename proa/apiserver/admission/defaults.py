@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from proa.apiserver.admission.certificates import (
+    CertificateSubjectRestriction,
+    SignerRights,
+)
 from proa.apiserver.admission.limitranger import LimitRanger
 from proa.apiserver.admission.namespacelifecycle import NamespaceLifecycle
+from proa.apiserver.admission.noderestriction import NodeRestriction
 from proa.apiserver.admission.pods import (
     DefaultTolerationSeconds,
     PodTopologyLabels,
@@ -13,6 +18,7 @@ from proa.apiserver.admission.pods import (
     RuntimeClass,
     TaintNodesByCondition,
 )
+from proa.apiserver.admission.podsecurity import PodSecurity
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.admission.serviceaccount import ServiceAccount
 from proa.apiserver.admission.volumes import (
@@ -31,14 +37,18 @@ def default_admission(live: Live, authorization: Authorization, suffix: Callable
     """Returns the chain. `suffix` returns five random letters. Give the ResourceQuota plugin its API with `attach`."""
     return [
         NamespaceLifecycle(live),
+        NodeRestriction(live),
         LimitRanger(live),
         ServiceAccount(live, suffix),
         TaintNodesByCondition(),
+        PodSecurity(live),
         Priority(live),
         DefaultTolerationSeconds(),
         StorageObjectInUseProtection(),
         PersistentVolumeClaimResize(live),
         RuntimeClass(live),
+        SignerRights(authorization),
+        CertificateSubjectRestriction(),
         DefaultIngressClass(live),
         DefaultStorageClass(live),
         PodTopologyLabels(live),

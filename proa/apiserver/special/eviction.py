@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+from proa.apiserver.admission.noderestriction import check_eviction
 from proa.apiserver.api import Core
 from proa.apiserver.generic.deletion import DeleteRequest, delete, delete_request
 from proa.apiserver.generic.shared import Call
@@ -40,6 +41,7 @@ class Evictions:
         pod = self._live.get(PODS, request.name, request.namespace)
         if pod is None:
             raise not_found(PODS, request.name)
+        check_eviction(request.user, pod)
         budget = None if _ignores_budgets(pod) else self._budget(pod, request.namespace)
         if budget is not None and not _is_unhealthy_and_free(pod, budget):
             await self._take(request, name_of(budget), dry_run)

@@ -5,6 +5,7 @@ Follows upstream's TokenRequest, except that no token lives longer than an hour.
 
 from __future__ import annotations
 
+from proa.apiserver.admission.noderestriction import check_token
 from proa.apiserver.authn.tokens import ServiceAccountTokens
 from proa.apiserver.live import Live
 from proa.client.interface import ApiRequest
@@ -42,6 +43,7 @@ class TokenRequests:
             raise not_found(SERVICEACCOUNTS, request.name)
         reference = spec.get("boundObjectRef")
         bound = self._bound(request, reference) if reference else {}
+        check_token(request.user, request.name, reference, bound.get("pod"))
         audiences = list(spec.get("audiences") or self._tokens.audiences)
         seconds = min(seconds, SECONDS_MAX)
         token, expires = self._tokens.issue(account, audiences, seconds, bound)
