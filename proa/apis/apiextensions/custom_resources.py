@@ -253,7 +253,7 @@ def _resource(definition: Obj, version: Obj) -> ResourceDef:
         strategy=strategy,
         columns=columns,
         cells=cells,
-        schema=f"{'.'.join(reversed(kind.group.split('.')))}.{kind.version}.{kind.kind}",
+        schema="",  # no built-in definition: the strategy decodes, prunes and checks
         storage=f"{kind.group}/{names['plural']}",
         from_stored=None if same else _renamed(kind.api_version),
         to_stored=None if same else _to_stored(f"{kind.group}/{stored['name']}", schema_of(stored)),
