@@ -62,6 +62,10 @@ def decode_object(content_type: str, body: bytes, expected: GVK) -> tuple[Obj, l
     return value, duplicates
 
 
+# Older versions of a kind, without a resource of their own, that are read as the newer one.
+_SAME_FORM = {GVK("policy", "v1beta1", "Eviction"): GVK("policy", "v1", "Eviction")}
+
+
 def check_kind(obj: Obj, expected: GVK) -> None:
     """Raises the 400 StatusError if an object says that it is something else; fills in what it does not say."""
     api_version, kind = obj.get("apiVersion") or expected.api_version, obj.get("kind") or expected.kind
@@ -73,7 +77,8 @@ def check_kind(obj: Obj, expected: GVK) -> None:
         group, version = split_api_version(api_version)
     except ValueError as error:
         raise bad_request(str(error)) from None
-    if (group, version, kind) != expected:
+    stated_kind = GVK(group, version, kind)
+    if stated_kind != expected and _SAME_FORM.get(stated_kind) != expected:
         raise bad_request(
             f'{kind} in version "{version}" cannot be handled as a {expected.kind}: '
             f"the API version in the data ({api_version}) and kind ({kind}) do not match the expected "

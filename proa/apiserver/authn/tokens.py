@@ -19,7 +19,7 @@ from proa.apiserver.authn.certificates import CREDENTIAL_ID
 from proa.apiserver.live import Live
 from proa.client.interface import UserInfo
 from proa.client.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS
-from proa.meta.errors import unauthorized
+from proa.meta.errors import StatusError, unauthorized
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj, metadata, uid_of
 from proa.util.clock import Clock, parse_rfc3339
@@ -32,6 +32,13 @@ _DELETION_LEEWAY_SECONDS = 60
 _PREFIX = "authentication.kubernetes.io/"
 # What a token may be bound to: claim, resource, whether it is namespaced
 _BOUND: dict[str, tuple[GVR, bool]] = {"pod": (PODS, True), "secret": (SECRETS, True), "node": (NODES, False)}
+
+
+class RevokedToken(StatusError):
+    """401 for a good token whose account, pod, secret or node is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(401, "Unauthorized", "Unauthorized")
 
 
 class SigningKeys:
@@ -220,7 +227,7 @@ class ServiceAccountTokens:
     def _check(self, resource: GVR, reference: Obj, namespace: str, leeway_seconds: int) -> None:
         found = self._live.get(resource, reference.get("name", ""), namespace)
         if found is None or uid_of(found) != reference.get("uid"):
-            raise unauthorized()
+            raise RevokedToken
         deleted = metadata(found).get("deletionTimestamp")
         if deleted and (self._clock.now() - parse_rfc3339(deleted)).total_seconds() > leeway_seconds:
-            raise unauthorized()
+            raise RevokedToken

@@ -12,6 +12,7 @@ from typing import Any
 from proa.apis.rbac.evaluate import compact
 from proa.apiserver.authn.chain import Authentication
 from proa.apiserver.authn.impersonation import AUTHENTICATED
+from proa.apiserver.authn.tokens import RevokedToken
 from proa.apiserver.authz.chain import MASTERS, Authorization
 from proa.apiserver.contracts import Attributes
 from proa.client.interface import ApiRequest, UserInfo
@@ -109,6 +110,8 @@ class Reviews:
         status: Obj
         try:
             user, shared = self._token(token, audiences)
+        except RevokedToken:
+            status = {"user": {}, "error": "[invalid bearer token, service account token has been invalidated]"}
         except StatusError:
             status = {"user": {}, "error": "invalid bearer token"}
         else:
