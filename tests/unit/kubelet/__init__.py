@@ -1,0 +1,1 @@
+"""The kubelet, part by part."""
