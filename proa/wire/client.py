@@ -143,7 +143,10 @@ class _Connection(Endpoint):
     async def exchange(self, head: bytes, body: bytes | AsyncIterator[bytes], method: str) -> ClientResponse:
         """Sends a request; returns when the answer's head is there. A failure closes the connection."""
         self._bodiless = method == "HEAD"
-        self._head = self.loop.create_future()
+        # A variable of its own: as soon as the answer is complete the connection may serve the next exchange, even
+        # before this one goes on.
+        answer: asyncio.Future[ClientResponse] = self.loop.create_future()
+        self._head = answer
         try:
             if isinstance(body, bytes):
                 await self.send(head + body if len(body) < 65536 else head)
@@ -155,17 +158,19 @@ class _Connection(Endpoint):
                     if part:
                         await self.send(b"%x\r\n%b\r\n" % (len(part), part))
                 await self.send(b"0\r\n\r\n")
-            return await self._head
+            return await answer
         except BaseException as error:
             # A server may answer (413, say) and close before it has read the body.
-            if isinstance(error, ConnectionError) and self._head.done() and self._head.exception() is None:
-                return self._head.result()
-            self.transport.abort()
+            if isinstance(error, ConnectionError) and answer.done() and answer.exception() is None:
+                return answer.result()
+            if self._head is answer:
+                self.transport.abort()
             raise
         finally:
-            if self._head is not None and self._head.done() and not self._head.cancelled():
-                self._head.exception()  # seen, even if nobody awaited it
-            self._head = None
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen, even if nobody awaited it
+            if self._head is answer:
+                self._head = None
 
     async def _send_body(self, body: bytes) -> None:
         view = memoryview(body)

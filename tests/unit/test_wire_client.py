@@ -179,3 +179,22 @@ async def test_tls_client_certificates_are_optional_but_verified(tmp_path: Path)
             async with HttpClient(f"https://127.0.0.1:{server.port}", context=old) as client:
                 await client.request("GET", "/")
     await server.close(0.1)
+
+
+async def test_a_connection_serves_the_next_request_before_the_first_has_woken_up() -> None:
+    """Many tasks over few connections: an answer that is complete at once frees its connection for another task."""
+
+    async def handler(request: Request) -> Response:
+        return Response(body=request.target.encode())
+
+    server = await serve(handler)
+    async with HttpClient(f"http://127.0.0.1:{server.port}") as client:
+
+        async def ask(number: int) -> bytes:
+            async with await client.request("GET", f"/{number}") as response:
+                return await response.read()
+
+        for _ in range(20):
+            answers = await asyncio.wait_for(asyncio.gather(*(ask(number) for number in range(20))), 20)
+            assert answers == [b"/%d" % number for number in range(20)]
+    await server.close()
