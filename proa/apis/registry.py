@@ -92,6 +92,9 @@ class Strategy:
         """Returns field selector values besides metadata.name and metadata.namespace."""
         return {}
 
+    # Finalizers that an object gets when its deletion begins.
+    deletion_finalizers: tuple[str, ...] = ()
+
     # The labels of fields that a selector may name, besides metadata.name and metadata.namespace.
     field_labels: tuple[str, ...] = ()
 
@@ -170,6 +173,8 @@ class ResourceDef:
     from_stored: Callable[[Obj], Obj] | None = None
     to_stored: Callable[[Obj], Obj] | None = None
     storage_version_hash: str = ""
+    # A Warning for every request, if this version is deprecated.
+    deprecation: str = ""
 
     @property
     def gvr(self) -> GVR:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
+from proa.apis.apiextensions.decoding import decoded as custom_decoded
 from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
 from proa.apiserver.authz.chain import refusal
@@ -111,13 +113,21 @@ class Core:
         warnings: list[str] | None = None,
     ) -> None:
         """Brings the body of a create or update into canonical form; raises the 400 StatusError."""
-        definition = definition_of(self.resources.get(request.resource), kind)
+        resource = self.resources.get(request.resource)
+        if isinstance(resource.strategy, CustomResourceStrategy) and kind == resource.gvk:
+            request.body, problems = custom_decoded(resource.strategy, request.body, mode, duplicates)
+            if warnings is not None:
+                warnings += problems
+            return
+        definition = definition_of(resource, kind)
         if definition:
             request.body = checked(definition, request.body, mode, duplicates, warnings)
 
     async def execute(self, request: ApiRequest, warnings: list[str]) -> Answer:
         """Carries out an authorized request (any verb but watch); raises StatusErrors. Adds to `warnings`."""
         resource = self.resources.get(request.resource)
+        if resource.deprecation:
+            warnings.append(resource.deprecation)
         handlers = self.special.get((resource.group, resource.plural, request.subresource))
         if handlers and request.verb in handlers:
             status = 201 if request.verb == "create" else 200

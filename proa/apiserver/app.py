@@ -27,6 +27,7 @@ from proa.apiserver.authn.tokens import ServiceAccountTokens, SigningKeys
 from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
 from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
+from proa.apiserver.crd.host import CustomResources
 from proa.apiserver.documents import Documents, json_path
 from proa.apiserver.generic.shared import AdmissionChain, Call, Shared, random_suffix
 from proa.apiserver.health import Health
@@ -173,6 +174,7 @@ class ApiServer:
         self.documents.install(self.http)
         Metrics(self.http.in_flight, self.store.counts).install(self.http)
         self._install_openid()
+        self.custom_resources = CustomResources(self.api, self.live)
         self._bootstrapped = False
         self._stopping = False
         self._install_health()
@@ -186,6 +188,7 @@ class ApiServer:
     async def start(self) -> None:
         """Serves from here on; raises OSError for a taken port and the store's errors."""
         await self.store.start()
+        await self.custom_resources.start()
         options = self.options
         if options.ssl_context is not None:
             self._server = await wire.serve(self.http, options.bind_address, options.port, options.ssl_context)
@@ -197,6 +200,7 @@ class ApiServer:
 
     async def stop(self) -> None:
         self._stopping = True
+        await self.custom_resources.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

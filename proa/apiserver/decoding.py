@@ -47,7 +47,7 @@ def parse_body(media_type: str, body: bytes, kind: str) -> tuple[Any, list[str]]
         raise json_codec.unrecognized(kind, body, text) from None
 
 
-def decode_object(content_type: str, body: bytes, expected: GVK) -> tuple[Obj, list[str]]:
+def decode_object(content_type: str, body: bytes, expected: GVK, *, custom: bool = False) -> tuple[Obj, list[str]]:
     """Decodes the body of a create or update as this kind; raises StatusErrors 400 and 415."""
     value, duplicates = parse_body(body_type(content_type), body, expected.kind)
     if value is None:
@@ -58,8 +58,24 @@ def decode_object(content_type: str, body: bytes, expected: GVK) -> tuple[Obj, l
             f"couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct"
         )
         raise json_codec.unrecognized(expected.kind, body, text)
-    check_kind(value, expected)
+    if custom:
+        _check_custom(value, expected, body)
+    else:
+        check_kind(value, expected)
     return value, duplicates
+
+
+def _check_custom(obj: Obj, expected: GVK, body: bytes) -> None:
+    """Raises the 400 StatusError unless a custom resource says what it is, in the path's version."""
+    for key, title in (("kind", "Kind"), ("apiVersion", "APIVersion")):
+        if not isinstance(obj.get(key), str) or not obj[key]:
+            problem = f"Object '{title}' is missing in '{body.decode(errors='replace')}'"
+            raise json_codec.unrecognized(expected.kind, body, problem)
+    if obj["apiVersion"] != expected.api_version:
+        raise bad_request(
+            f"the API version in the data ({obj['apiVersion']}) does not match the expected API version "
+            f"({expected.api_version})"
+        )
 
 
 # Older versions of a kind, without a resource of their own, that are read as the newer one.

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
+from proa.apis.apiextensions.decoding import decoded as custom_decoded
+from proa.apis.define import schema_name
 from proa.apis.registry import Subresource
 from proa.apiserver.answers import Answer, ObjectAnswer, PlainAnswer
 from proa.apiserver.decoding import check_kind
@@ -15,10 +18,10 @@ from proa.apiserver.generic.shared import Call
 from proa.apiserver.generic.store import GenericStore
 from proa.apiserver.resources import Resources
 from proa.apiserver.scale import write_scale
-from proa.client.interface import APPLY_PATCH, ApiRequest
+from proa.client.interface import APPLY_PATCH, STRATEGIC_PATCH, ApiRequest
 from proa.meta.errors import StatusError, bad_request
 from proa.meta.gvk import GVK
-from proa.meta.objects import Obj
+from proa.meta.objects import Obj, copy_object
 from proa.meta.patch import apply_patch, patched_into, unfit
 
 
@@ -46,7 +49,10 @@ class Patcher:
     def _changed(self, store: GenericStore, request: ApiRequest, call: Call, old: Obj, sub: Subresource | None) -> Obj:
         """Returns the patched object: a new one; raises StatusErrors."""
         kind = sub.kind if sub is not None else store.resource.gvk
-        definition = definition_of(store.resource, kind)
+        strategy = store.resource.strategy
+        if isinstance(strategy, CustomResourceStrategy) and kind == store.resource.gvk:
+            return _changed_custom(strategy, request, call, old)
+        definition = schema_name(*kind) if store.custom else definition_of(store.resource, kind)
         patched, problems = apply_patch(request.patch_type, old, request.body, definition)
         if definition:
             mode = request.parameters.get("fieldValidation", "") or "Warn"
@@ -59,10 +65,7 @@ class Patcher:
         else:
             raise bad_request("the patched object is not an object")
         self._check_kind(request, obj, kind)
-        name = obj["metadata"].get("name") or ""
-        if name != request.name:
-            why = f"the name of the object ({name}) does not match the name on the URL ({request.name})"
-            raise bad_request(why)
+        _check_name(request, obj)
         return obj
 
     @staticmethod
@@ -72,3 +75,28 @@ class Patcher:
             check_kind(obj, kind)
         except StatusError as error:
             raise unfit(request.body, error.message) from None
+
+
+def _check_name(request: ApiRequest, obj: Obj) -> None:
+    name = obj["metadata"].get("name") or ""
+    if name != request.name:
+        why = f"the name of the object ({name}) does not match the name on the URL ({request.name})"
+        raise bad_request(why)
+
+
+def _changed_custom(strategy: CustomResourceStrategy, request: ApiRequest, call: Call, old: Obj) -> Obj:
+    """Patches a custom resource; whether it is still of its kind is validation's question."""
+    if request.patch_type == STRATEGIC_PATCH:
+        message = (
+            "the body of the request was in an unknown format - accepted media types include: "
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+        )
+        raise StatusError(415, "UnsupportedMediaType", message)
+    patched, problems = apply_patch(request.patch_type, old, request.body)
+    if not isinstance(patched, dict):
+        raise bad_request("the patched object is not an object")
+    mode = request.parameters.get("fieldValidation", "") or "Warn"
+    obj, warnings = custom_decoded(strategy, copy_object(patched), mode, request.duplicates)
+    call.warnings += [*problems, *warnings]
+    _check_name(request, obj)
+    return obj

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from proa.apis.apiextensions import json_path
+from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.registry import ResourceDef
 from proa.apiserver.generic.shared import Call
 from proa.apiserver.generic.store import GenericStore
@@ -18,7 +20,9 @@ _METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
 def read_scale(resource: ResourceDef, obj: Obj) -> Obj:
-    """Returns the Scale of a workload."""
+    """Returns the Scale of a workload; raises the 500 StatusError for a custom one that has no replicas."""
+    if isinstance(resource.strategy, CustomResourceStrategy):
+        return _custom_scale(resource.strategy, obj)
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     selector = spec.get("selector")
     if resource.kind == "ReplicationController":
@@ -36,6 +40,38 @@ def read_scale(resource: ResourceDef, obj: Obj) -> Obj:
         "spec": {"replicas": replicas} if replicas else {},
         "status": shown,
     }
+
+
+def _custom_scale(strategy: CustomResourceStrategy, obj: Obj) -> Obj:
+    paths = strategy.scale
+    assert paths is not None
+    replicas = json_path.find(paths.spec, obj)
+    if not replicas:
+        message = f'the spec replicas field "{paths.spec}" does not exist'
+        raise StatusError(
+            500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]}
+        )
+    status: Obj = {"replicas": next(iter(json_path.find(paths.status, obj)), 0) or 0}
+    selector = json_path.find(paths.selector, obj) if paths.selector else []
+    if selector and selector[0]:
+        status["selector"] = selector[0]
+    meta = obj["metadata"]
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: meta[key] for key in _METADATA if key in meta},
+        "spec": {"replicas": replicas[0]} if replicas[0] else {},
+        "status": status,
+    }
+
+
+def _set_replicas(resource: ResourceDef, obj: Obj, replicas: int) -> None:
+    path = ["spec", "replicas"]
+    if isinstance(resource.strategy, CustomResourceStrategy) and resource.strategy.scale is not None:
+        path = resource.strategy.scale.spec.strip(".").split(".")
+    for key in path[:-1]:
+        obj = obj.setdefault(key, {})
+    obj[path[-1]] = replicas
 
 
 def _selector_text(selector: Obj) -> str:
@@ -64,11 +100,11 @@ async def write_scale(store: GenericStore, call: Call, change: Callable[[Obj], A
         meta = scale.get("metadata") or {}
         require_name(meta, call.name)
         replicas = (scale.get("spec") or {}).get("replicas") or 0
-        if replicas < 0:
+        if replicas < 0 and not store.custom:
             error = invalid_field("spec.replicas", replicas, "must be greater than or equal to 0")
             raise invalid(_SCALE, call.name, [error])
         obj: Obj = copy_object(old)
-        obj["spec"]["replicas"] = replicas
+        _set_replicas(resource, obj, replicas)
         obj["metadata"]["resourceVersion"] = meta.get("resourceVersion") or ""
         if meta.get("uid"):
             obj["metadata"]["uid"] = meta["uid"]

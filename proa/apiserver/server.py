@@ -242,7 +242,8 @@ class HttpServer:
         else:
             kind = expected_kind(definition, request.subresource)
             body = await read_body(call.request)
-            request.body, duplicates = decode_object(content_type, body, kind)
+            custom = self.core.store(definition).custom and kind == definition.gvk
+            request.body, duplicates = decode_object(content_type, body, kind, custom=custom)
             mode = request.parameters.get("fieldValidation", "")
             self.core.check_fields(request, kind, mode, duplicates, call.warnings)
 

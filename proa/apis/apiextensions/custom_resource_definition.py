@@ -9,7 +9,7 @@ from typing import Any
 from proa.apis import fields
 from proa.apis.admissionregistration.webhooks import default_client_config
 from proa.apis.apiextensions.definition_rules import check_name, check_spec, check_stored_versions
-from proa.apis.apiextensions.naming import is_established
+from proa.apis.apiextensions.naming import CLEANUP, is_established
 from proa.apis.apiextensions.structural import unknown_formats
 from proa.apis.define import columns, resource
 from proa.apis.fields import Errors
@@ -48,6 +48,7 @@ def _tidy_schema(schema: Obj) -> None:
 
 class CustomResourceDefinitionStrategy(Strategy):
     generation = True
+    deletion_finalizers = (CLEANUP,)
 
     def default(self, obj: Obj) -> None:
         spec = child(obj, "spec")

@@ -238,7 +238,8 @@ def _resource(definition: Obj, version: Obj) -> ResourceDef:
         subs.append(Subresource(name="scale", verbs=READ_WRITE, kind=SCALE))
     columns, cells = _columns(version)
     stored = storage_version(definition)
-    same = stored["name"] == version["name"]
+    once = (definition.get("status") or {}).get("storedVersions") or [stored["name"]]
+    same = stored["name"] == version["name"] and once == [version["name"]]
     return ResourceDef(
         group=kind.group,
         version=kind.version,
@@ -258,6 +259,7 @@ def _resource(definition: Obj, version: Obj) -> ResourceDef:
         from_stored=None if same else _renamed(kind.api_version),
         to_stored=None if same else _to_stored(f"{kind.group}/{stored['name']}", schema_of(stored)),
         storage_version_hash=storage_version_hash(kind.group, stored["name"], kind.kind),
+        deprecation=deprecation_warning(definition, version["name"]),
     )
 
 

@@ -12,6 +12,8 @@ from proa.meta.objects import Obj, copy_object, name_of
 
 NAMES_ACCEPTED = "NamesAccepted"
 ESTABLISHED = "Established"
+# Holds a definition that is being deleted until its objects are gone.
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 
 
 def _taken(others: Iterable[Obj], group: str, name: str) -> tuple[set[str], set[str]]:

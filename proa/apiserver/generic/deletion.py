@@ -229,6 +229,8 @@ def _namespace_plan(asked: DeleteRequest, old: Obj, now: str, finalizers: list[s
 def _finalizers(store: GenericStore, asked: DeleteRequest, old: Obj) -> list[str]:
     """Returns the finalizers as the propagation policy wants them; without one, those already there decide."""
     existing: list[str] = list(old["metadata"].get("finalizers") or ())
+    if not old["metadata"].get("deletionTimestamp"):
+        existing += [one for one in store.resource.strategy.deletion_finalizers if one not in existing]
     policy = asked.propagation
     if policy is None:
         if ORPHAN in existing or FOREGROUND in existing:
