@@ -199,3 +199,7 @@ def test_catalog_is_packed_and_read_back(tmp_path: Path, monkeypatch: pytest.Mon
     (cached,) = (tmp_path / "proa").iterdir()
     assert cached.read_bytes() == packed
     catalog.cache_clear()
+
+
+def test_an_empty_list_of_managers_is_kept_for_it_resets_them() -> None:
+    assert decode(CORE + "ConfigMap", {"metadata": {"managedFields": []}})[0]["metadata"] == {"managedFields": []}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from proa.meta.objects import Obj
 
-FORM = 1  # of the compact form; part of the cache's name
+FORM = 2  # of the compact form; part of the cache's name
 PREFIX = "#/$defs/"
 _SCHEMA = "kubernetes-json-schema/v1.36.0-local/_definitions.json"
 _HERE = Path(__file__).parent
@@ -104,7 +104,7 @@ def _compile(name: str, schema: Obj, known: Obj, proto: Obj) -> Obj:
         omitted = field in values or "LocalObjectReference" in (inlined, short.rpartition(".")[2])
         zero = field in defaults and defaults[field] in ("", 0, {}) and not omitted
         flags = "n" if field in nulls else "a" if zero else ""
-        items = field == "items" and kind[0] == "["
+        items = field in ("items", "managedFields") and kind[0] == "["
         if kind[0] in "@oqtu" or field in pointers or items or (kind[0] in "biln" and field not in values):
             flags += "p"
         marks = {mark: prop[key] for key, mark in _MARKS.items() if key in prop}
