@@ -23,6 +23,8 @@ CONTROLLERS: dict[str, str] = {
     "deployment": "proa.controllers.deployment.run:DeploymentController",
     "replicaset": "proa.controllers.replicaset.run:ReplicaSetController",
     "replicationcontroller": "proa.controllers.replicaset.run:ReplicationControllerController",
+    "daemonset": "proa.controllers.daemonset.run:DaemonSetController",
+    "statefulset": "proa.controllers.statefulset.run:StatefulSetController",
     "job": "proa.controllers.job.run:JobController",
     "cronjob": "proa.controllers.cronjob.run:CronJobController",
     "endpointslice": "proa.controllers.endpointslice.run:EndpointSliceController",

@@ -44,7 +44,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 @pytest.fixture(params=["local", "http"])
 async def client(request: pytest.FixtureRequest, pki: Pki) -> AsyncIterator[Client]:
     context = server_context(pki.certificate("apiserver"), pki.key("apiserver"), pki.ca_directory / "ca.crt")
-    server = ApiServer(Options(ssl_context=context))
+    server = ApiServer(Options(ssl_context=context, advertise_address="192.0.2.1"))
     await server.start()
     made: Client
     if request.param == "local":

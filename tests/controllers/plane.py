@@ -108,7 +108,7 @@ async def plane(
     **more: Any,
 ) -> AsyncIterator[Plane]:
     clock = LoopClock(asyncio.get_running_loop())
-    server = ApiServer(ServerOptions(), clock)
+    server = ApiServer(ServerOptions(advertise_address="192.0.2.1"), clock)
     await server.start()
     client = LocalClient(server.api, ADMIN)
     for name in namespaces:

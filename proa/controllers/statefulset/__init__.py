@@ -1,0 +1,1 @@
+"""StatefulSets: pods with names, order and storage of their own."""
