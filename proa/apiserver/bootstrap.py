@@ -6,6 +6,7 @@ its own version (annotated or labelled so): bootstrap roles gain what they lack.
 
 from __future__ import annotations
 
+import ipaddress
 import hashlib
 import socket
 from collections.abc import Iterable
@@ -143,8 +144,10 @@ class Bootstrap:
         await self.ensure(IPADDRESSES, address_object(pool.first, pool.family, Owner("default", "kubernetes")))
 
     async def publish_endpoints(self) -> None:
-        """Says in Endpoints and EndpointSlice where the API server is reached."""
+        """Says in Endpoints and EndpointSlice where the API server is reached; a loopback address is of no use there."""
         address, port = self._identity.address, self._identity.port
+        if ipaddress.ip_address(address).is_loopback:
+            return
         ports = [{"name": "https", "port": port, "protocol": "TCP"}]
         family = "IPv6" if ":" in address else "IPv4"
         endpoints: Obj = {
