@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import apsw
 
 from proa.storage.interface import Entry, Event, Page, StoreFailed, StoreFull
-from proa.storage.logstore import RETENTION_SECONDS, Loaded, LogStore
+from proa.storage.logstore import RETENTION_SECONDS, Loaded, Log, LogStore
 from proa.storage.watchcache import prefix_end
 
 T = TypeVar("T")
@@ -251,6 +251,16 @@ def _translated(job: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
-def sqlite_store(path: Path, *, retention_seconds: float = RETENTION_SECONDS) -> LogStore:
-    """Returns a store in this file, made if it does not exist; its folder must exist."""
-    return LogStore(SqliteLog(path), window_bytes_max=_WINDOW_BYTES_MAX, retention_seconds=retention_seconds)
+def sqlite_store(
+    path: Path, *, retention_seconds: float = RETENTION_SECONDS, encryption_keys: Sequence[bytes] = ()
+) -> LogStore:
+    """Returns a store in this file, made if it does not exist; its folder must exist.
+
+    With `encryption_keys`, the tables that hold secrets are encrypted (see `encryption`).
+    """
+    log: Log = SqliteLog(path)
+    if encryption_keys:
+        from proa.storage.encryption import Cipher, EncryptedLog
+
+        log = EncryptedLog(log, Cipher(encryption_keys))
+    return LogStore(log, window_bytes_max=_WINDOW_BYTES_MAX, retention_seconds=retention_seconds)
