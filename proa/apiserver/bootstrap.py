@@ -6,8 +6,8 @@ its own version (annotated or labelled so): bootstrap roles gain what they lack.
 
 from __future__ import annotations
 
-import ipaddress
 import hashlib
+import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -144,7 +144,7 @@ class Bootstrap:
         await self.ensure(IPADDRESSES, address_object(pool.first, pool.family, Owner("default", "kubernetes")))
 
     async def publish_endpoints(self) -> None:
-        """Says in Endpoints and EndpointSlice where the API server is reached; a loopback address is of no use there."""
+        """Says in Endpoints and EndpointSlice where the API server is reached, unless that is a loopback address."""
         address, port = self._identity.address, self._identity.port
         if ipaddress.ip_address(address).is_loopback:
             return
