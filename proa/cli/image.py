@@ -74,6 +74,21 @@ def build(
 
 
 @image.command()
+@click.argument("image_name", metavar="NAME")
+@click.option("--load", "load_it", is_flag=True, help="Load it into the cluster's nodes as well.")
+@cluster_options
+def pull(image_name: str, load_it: bool, name: str | None, data_dir: Path | None) -> None:
+    """Pull an image from its registry to this machine, for nodes that have no way there themselves."""
+    from proa.cluster import images, registry
+
+    archive = images.archive_path(image_name)
+    digest = registry.pull(image_name, archive)
+    click.echo(f"{archive} {digest[:19]}…")
+    if load_it:
+        _load(name, data_dir, [archive])
+
+
+@image.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @cluster_options
 def load(files: tuple[Path, ...], name: str | None, data_dir: Path | None) -> None:

@@ -193,6 +193,7 @@ class Agent:
 async def serve(config: AgentConfig) -> None:
     """Runs an agent until SIGTERM or SIGINT."""
     agent = Agent(config)
+    logs.dump_on_signal()
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):

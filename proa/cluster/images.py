@@ -33,7 +33,8 @@ def cache_directory() -> Path:
     return Path("/var/cache/proa") if os.geteuid() == 0 else Path.home() / ".cache" / "proa"
 
 
-def _archive(name: str) -> Path:
+def archive_path(name: str) -> Path:
+    """Returns where the archive of an image is, or would be, in the cache."""
     directory = cache_directory() / "images"
     directory.mkdir(parents=True, exist_ok=True)
     return directory / (re.sub(r"[^a-zA-Z0-9._-]", "_", full_name(name)) + ".tar")
@@ -41,14 +42,14 @@ def _archive(name: str) -> Path:
 
 def cached(name: str) -> Path | None:
     """Returns the archive of an image built earlier, or None."""
-    archive = _archive(name)
+    archive = archive_path(name)
     return archive if archive.exists() else None
 
 
 def pause_archive() -> Path:
     """Returns the archive of the sandbox image, made at first use."""
     program = pause.executable()
-    archive = _archive(f"pause-{architecture()}-{hashlib.sha256(program).hexdigest()[:8]}")
+    archive = archive_path(f"pause-{architecture()}-{hashlib.sha256(program).hexdigest()[:8]}")
     if not archive.exists():
         tree = FileTree()
         tree.file("pause", program, 0o755)
@@ -74,7 +75,7 @@ def build(
         recipes.apply(sorted(contained, key=lambda one: _rank(one, by_wish)), tree, config)
     for path, content in (files or {}).items():
         tree.file(path, content, 0o755 if content.startswith((b"#!", b"\x7fELF")) else 0o644)
-    archive = _archive(name)
+    archive = archive_path(name)
     return archive, write_image(archive, name, tree.tar(), config)
 
 

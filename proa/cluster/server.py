@@ -159,6 +159,7 @@ def listen_addresses(cluster: Cluster) -> list[str]:
 async def serve(cluster: Cluster) -> None:
     """Runs the control plane until SIGTERM or SIGINT."""
     plane = ControlPlane(cluster)
+    logs.dump_on_signal()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -83,7 +83,8 @@ def test_a_component_that_dies_comes_back_and_no_container_restarts(machine: Mac
     assert (
         machine.kubectl(name, "get", "pod", "busy", "-o", "jsonpath={.status.containerStatuses[0].restartCount}") == "0"
     )
-    assert machine.kubectl(name, "exec", "busy", "--", "echo", "here").strip() == "here"
+    echo = ("kubectl", "--context", f"proa-{name}", "exec", "busy", "--", "echo", "here")
+    until(lambda: machine.run(*echo).stdout.strip() == "here", "the node to serve exec")
 
 
 def test_a_taken_port_is_said_in_one_line(machine: Machine) -> None:
