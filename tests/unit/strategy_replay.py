@@ -95,7 +95,7 @@ def _target(path: str, custom: dict[GVR, ResourceDef]) -> tuple[ResourceDef, str
     return resource, namespace, name, subresource
 
 
-def _merged(old: Any, patch: Any) -> Any:
+def merged(old: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
     result = dict(old) if isinstance(old, dict) else {}
@@ -103,7 +103,7 @@ def _merged(old: Any, patch: Any) -> Any:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = _merged(result.get(key), value)
+            result[key] = merged(result.get(key), value)
     return result
 
 
@@ -264,7 +264,7 @@ class _Step:
             kind = (self.request.get("headers") or {}).get("Content-Type", "")
             if not kind.startswith("application/merge-patch") or old is None:
                 return None
-            body = _merged(old, body)
+            body = merged(old, body)
         custom = self.resource.strategy
         if isinstance(custom, CustomResourceStrategy):
             fresh: Obj = copy_object(body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +19,6 @@ from proa.meta.objects import Obj, name_of
 class ReplicaSetStrategy(WithStatus):
     schema = "io.k8s.api.apps.v1.ReplicaSet"
     generation = True
-    field_labels = ("status.replicas",)
 
     def default(self, obj: Obj) -> None:
         spec = obj.setdefault("spec", {})
@@ -43,9 +41,6 @@ class ReplicaSetStrategy(WithStatus):
         if old is None or template != (old.get("spec") or {}).get("template"):
             found += template_warnings(template, "spec.template")
         return found
-
-    def selectable_fields(self, obj: Obj) -> Mapping[str, str]:
-        return {"status.replicas": str((obj.get("status") or {}).get("replicas") or 0)}
 
 
 class ReplicaSetStatusStrategy(LabelsKept):

@@ -85,7 +85,7 @@ class NamespaceStatusStrategy(SpecKept):
             right, detail = "Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty"
         else:
             right, detail = "Active", "may only be 'Active' if `deletionTimestamp` is empty"
-        return [] if phase == right else [invalid_field("status.phase", phase, detail)]
+        return [] if phase == right else [invalid_field("status.Phase", phase, detail)]
 
 
 class NamespaceFinalizeStrategy(StatusStrategy):
