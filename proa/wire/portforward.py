@@ -11,6 +11,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from proa.wire import websocket as ws
 from proa.wire.channel import Channel, carry, quietly
@@ -46,14 +47,55 @@ class Connection:
         await quietly(self.data.close)
 
 
+class _Near:
+    """The client's side of a forwarded connection: that it goes away is an end, not a failure."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.gone = asyncio.Event()
+
+    async def read(self) -> bytes:
+        try:
+            return await self._channel.read()
+        except ConnectionError:
+            self.gone.set()
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._channel.write(data)
+        except ConnectionError:
+            self.gone.set()
+            raise
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
 async def join(connection: Connection, far: Channel) -> None:
-    """Server side: carries a forwarded connection to and from what it leads to, until both directions ended."""
-    results = await asyncio.gather(carry(connection.data, far), carry(far, connection.data), return_exceptions=True)
-    failure = next((result for result in results if isinstance(result, OSError)), None)
-    if failure is not None:
-        await connection.fail(f"error forwarding port {connection.port}: {failure}")
-    else:
-        await connection.end()
+    """Server side: carries a forwarded connection to and from what it leads to, until both directions ended.
+
+    A client that goes away (kubectl resets its streams when it has all it wants) ends both at once; only what goes
+    wrong on the far side is an error to be told.
+    """
+    near = _Near(connection.data)
+    both: asyncio.Future[Any] = asyncio.gather(carry(near, far), carry(far, near), return_exceptions=True)
+    gone: asyncio.Future[Any] = asyncio.create_task(near.gone.wait())
+    try:
+        await asyncio.wait([both, gone], return_when=asyncio.FIRST_COMPLETED)
+        if near.gone.is_set():
+            await connection.end()
+            return
+        failure = next((result for result in both.result() if isinstance(result, OSError)), None)
+        if failure is not None:
+            await connection.fail(f"error forwarding port {connection.port}: {failure}")
+        else:
+            await connection.end()
+    finally:
+        gone.cancel()
+        both.cancel()
+        with suppress(asyncio.CancelledError):
+            await both
 
 
 class Forwarding:
