@@ -38,8 +38,8 @@ class ListAnswer:
 
     def metadata(self) -> Obj:
         meta: Obj = {"resourceVersion": str(self.listing.revision)}
-        if self.listing.token:
-            meta["continue"] = self.listing.token
+        if self.listing.token or self.store.custom:
+            meta["continue"] = self.listing.token  # always there for custom resources, as upstream has it
         if self.listing.remaining:
             meta["remainingItemCount"] = self.listing.remaining
         return meta

@@ -126,8 +126,6 @@ class Core:
     async def execute(self, request: ApiRequest, warnings: list[str]) -> Answer:
         """Carries out an authorized request (any verb but watch); raises StatusErrors. Adds to `warnings`."""
         resource = self.resources.get(request.resource)
-        if resource.deprecation:
-            warnings.append(resource.deprecation)
         handlers = self.special.get((resource.group, resource.plural, request.subresource))
         if handlers and request.verb in handlers:
             status = 201 if request.verb == "create" else 200

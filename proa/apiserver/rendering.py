@@ -49,7 +49,7 @@ def _transformed(answer: ObjectAnswer | ListAnswer, form: Form, now: datetime, i
     resource = answer.store.resource
     if isinstance(answer, ListAnswer):
         objects = [answer.store.view(entry) for entry in answer.listing.entries]
-        metadata = answer.metadata()
+        metadata = {key: value for key, value in answer.metadata().items() if value != ""}
         if form.transform == "PartialObjectMetadataList":
             return partial_metadata_list(objects, metadata, form.version)
     else:

@@ -28,6 +28,7 @@ class Resources:
         self._by_gvr = {one.gvr: one for one in self.all()}
         self._by_gvk = {one.gvk: one for one in self.all()}
         self._groups = {one.group for one in self.all()}
+        self._custom_groups = self._groups - {one.group for one in self._builtin}
 
     def all(self) -> tuple[ResourceDef, ...]:
         """Returns all definitions in discovery order."""
@@ -51,6 +52,10 @@ class Resources:
 
     def has_group(self, group: str) -> bool:
         return group in self._groups
+
+    def is_custom_group(self, group: str) -> bool:
+        """Tells whether a group exists by custom resources only."""
+        return group in self._custom_groups
 
     def custom(self) -> Mapping[str, tuple[ResourceDef, ...]]:
         return self._custom

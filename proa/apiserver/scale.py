@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from proa.apis.apiextensions import json_path
@@ -11,7 +12,7 @@ from proa.apis.registry import ResourceDef
 from proa.apiserver.generic.shared import Call
 from proa.apiserver.generic.store import GenericStore
 from proa.meta import selectors
-from proa.meta.errors import bad_request, invalid, invalid_field
+from proa.meta.errors import bad_request, internal, invalid, invalid_field
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_object
 
@@ -48,9 +49,7 @@ def _custom_scale(strategy: CustomResourceStrategy, obj: Obj) -> Obj:
     replicas = json_path.find(paths.spec, obj)
     if not replicas:
         message = f'the spec replicas field "{paths.spec}" does not exist'
-        raise StatusError(
-            500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]}
-        )
+        raise internal(message)
     status: Obj = {"replicas": next(iter(json_path.find(paths.status, obj)), 0) or 0}
     selector = json_path.find(paths.selector, obj) if paths.selector else []
     if selector and selector[0]:
@@ -110,6 +109,9 @@ async def write_scale(store: GenericStore, call: Call, change: Callable[[Obj], A
             obj["metadata"]["uid"] = meta["uid"]
         return obj
 
+    if store.custom:
+        # Unlike the resource itself, its scale may be updated whatever the version is.
+        call = replace(call, parameters={**call.parameters, "_patch": "true"})
     written = await store.update(call, produce)
     obj = store.view(written.entry) if written.entry is not None else written.obj
     return read_scale(resource, obj)

@@ -34,7 +34,7 @@ from proa.apiserver.resources import unknown_resource
 from proa.apiserver.streaming import WatchStream
 from proa.apiserver.tables import include_object
 from proa.client.interface import ApiRequest, UserInfo
-from proa.meta.errors import StatusError, bad_request, internal
+from proa.meta.errors import StatusError, bad_request, internal, not_found
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
 from proa.meta.patch import decode_patch
@@ -58,6 +58,8 @@ class HttpCall:
     request: Request
     info: RequestInfo
     user: UserInfo
+    # Who asked, if that is somebody else than `user`, as whom the request acts.
+    authenticated: UserInfo | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -102,6 +104,8 @@ class HttpServer:
         self.path_prefixes: dict[str, RawHandler] = {}
         self.raw: dict[RawKey, RawHandler] = {}
         self.metrics: Observer | None = None
+        # Takes note of each finished request: the call, its status code, how many seconds it took.
+        self.audit: Callable[[HttpCall, int, float], None] | None = None
 
     async def __call__(self, request: Request) -> Response | None:
         began = time.perf_counter()
@@ -125,9 +129,11 @@ class HttpServer:
         except Exception as error:
             log.exception("%s %s failed", request.method, request.target)
             response = error_response(internal(str(error)), call.accept)
+        status, size = (101, 0) if response is None else (response.status, _size(response))
         if self.metrics is not None:
-            status, size = (101, 0) if response is None else (response.status, _size(response))
             self.metrics.finished(call, status, time.perf_counter() - began, size)
+        if self.audit is not None:
+            self.audit(call, status, time.perf_counter() - began)
         return response
 
     # ------------------------------------------------------------ paths outside the API
@@ -149,6 +155,7 @@ class HttpServer:
         wanted = impersonated(call.request)
         if wanted is None:
             return attributes
+        call.authenticated = call.user
         call.user = impersonate(self.core.authorizer, attributes, wanted)
         return replace(attributes, user=call.user)
 
@@ -172,8 +179,8 @@ class HttpServer:
         if raw is not None:
             return await raw(call)
         definition = self._routed(call, resource)
-        deprecation = _DEPRECATED.get(resource)
-        if deprecation is not None:
+        deprecation = _DEPRECATED.get(resource) or definition.deprecation
+        if deprecation:
             call.warnings.append(deprecation)
             if self.metrics is not None:
                 self.metrics.deprecated.add(resource)
@@ -187,19 +194,23 @@ class HttpServer:
         info = call.info
         definition = self.core.resources.find(resource)
         if definition is None:
-            if self.core.resources.has_group(resource.group):
+            resources = self.core.resources
+            if resources.has_group(resource.group) and not resources.is_custom_group(resource.group):
                 raise unknown_resource()
             raise PageNotFound
+        custom = self.core.store(definition).custom
         if (info.namespace and not definition.namespaced) or info.rest:
-            raise unknown_resource()
+            raise PageNotFound if custom else unknown_resource()
         if info.subresource and definition.subresource(info.subresource) is None:
-            raise unknown_resource()
+            raise not_found(resource, info.name) if custom else unknown_resource()
         single = bool(info.name)
         if single and definition.namespaced and not info.namespace:
             raise unknown_resource()
         wants_single = info.verb in ("get", "update", "patch", "delete") or (info.verb == "create" and info.subresource)
         everywhere = definition.namespaced and not info.namespace and info.verb not in ("list", "watch")
         fits = info.verb == "watch" or bool(wants_single) == single
+        if custom and everywhere:
+            raise PageNotFound
         if not info.verb or not fits or everywhere or (call.request.method == "HEAD" and not single):
             raise method_not_allowed()
         verbs = definition.verbs

@@ -184,7 +184,7 @@ class GenericStore:
             errors = metadata.validate_create(
                 obj, resource.namespaced, strategy.validate_name, builtin=not self.custom
             ) + strategy.validate(obj)
-            raise_if(resource.gvk, name, errors)
+            raise_if(self._stated_kind(obj), name, errors)
             call.warnings += strategy.warnings(obj, None)
             if shared.manage_fields is not None:
                 shared.manage_fields(call, obj, None, resource, None)
@@ -202,6 +202,11 @@ class GenericStore:
         finally:
             await ended(reservation, ok)
 
+    def _stated_kind(self, obj: Obj) -> GVK:
+        """Returns the kind that errors name: for a custom resource what it says it is, right or wrong."""
+        kind = self.resource.gvk
+        return kind._replace(kind=str(obj.get("kind") or kind.kind)) if self.custom else kind
+
     def _exists(self, name: str, entry: Entry | None) -> StatusError:
         error = already_exists(self.resource.gvr, name)
         if entry is not None and self.view(entry)["metadata"].get("deletionTimestamp"):
@@ -210,6 +215,8 @@ class GenericStore:
 
     def _match_namespace(self, call: Call, meta: Obj) -> None:
         if not self.resource.namespaced:
+            if self.custom:
+                meta.pop("namespace", None)
             if call.namespace:
                 raise bad_request("namespace may not be set for a cluster-scoped resource")
             return
@@ -272,7 +279,7 @@ class GenericStore:
         ok = False
         try:
             errors = self._metadata_errors(obj, old) + rules.validate_update(obj, old)
-            raise_if(resource.gvk, call.name, errors)
+            raise_if(self._stated_kind(obj), call.name, errors)
             if sub is None:
                 call.warnings += strategy.warnings(obj, old)
             if shared.manage_fields is not None:
