@@ -20,6 +20,7 @@ from proa.apis.bootstrap_objects import policies
 from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.api import Core
+from proa.apiserver.audit import AuditLog
 from proa.apiserver.authn.bootstrap import BootstrapTokens
 from proa.apiserver.authn.certificates import ClientCertificates
 from proa.apiserver.authn.chain import Authentication
@@ -34,6 +35,7 @@ from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
 from proa.apiserver.live import Live
 from proa.apiserver.metrics import Metrics
+from proa.apiserver.openapi import OpenApi
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
@@ -74,6 +76,10 @@ class Options:
     service_account_key: bytes = b""
     service_account_issuer: str = "https://kubernetes.default.svc"
     proxy_authorities: Sequence[bytes] = ()
+    # Where requests are logged (None: nowhere), and the keys that encrypt secrets on disk, 32 bytes each, the first
+    # for what is written (none: not encrypted).
+    audit_log: Path | None = None
+    encryption_keys: Sequence[bytes] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
     reads_max: int = READS_MAX
@@ -127,7 +133,7 @@ def default_parts(around: Surroundings) -> Parts:
     )
 
 
-def open_store(url: str, retention_seconds: float) -> Store:
+def open_store(url: str, retention_seconds: float, encryption_keys: Sequence[bytes] = ()) -> Store:
     """Returns the store that a URL names, not yet started; raises ValueError."""
     if url == "memory":
         return memory_store(retention_seconds=retention_seconds)
@@ -138,7 +144,7 @@ def open_store(url: str, retention_seconds: float) -> Store:
 
     path = Path(rest if separator and "/" not in scheme else url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return sqlite_store(path, retention_seconds=retention_seconds)
+    return sqlite_store(path, retention_seconds=retention_seconds, encryption_keys=encryption_keys)
 
 
 class ApiServer:
@@ -152,7 +158,7 @@ class ApiServer:
     ) -> None:
         self.options = options
         self.clock = clock or SystemClock()
-        self.store = open_store(options.store, options.retention_seconds)
+        self.store = open_store(options.store, options.retention_seconds, options.encryption_keys)
         self.resources = Resources(RESOURCES)
         self.live = Live(self.store, self.resources)
         keys = SigningKeys(options.service_account_issuer, options.service_account_key)
@@ -170,10 +176,14 @@ class ApiServer:
         self.http = HttpServer(self.api, parts.authenticator, InFlight(options.reads_max, options.writes_max))
         parts.attach(self.api, self.http)
         self._parts = parts
+        self._audit = AuditLog(options.audit_log, self.clock) if options.audit_log is not None else None
+        if self._audit is not None:
+            self.http.audit = self._audit.record
         self.documents = Documents(self.resources, lambda: f"{options.advertise_address}:{self.port}")
         self.documents.install(self.http)
         Metrics(self.http.in_flight, self.store.counts).install(self.http)
         self._install_openid()
+        OpenApi(self.resources).install(self.http)
         self.custom_resources = CustomResources(self.api, self.live)
         self._bootstrapped = False
         self._stopping = False
@@ -208,6 +218,8 @@ class ApiServer:
             await self._server.close()
         if self._parts.close is not None:
             await self._parts.close()
+        if self._audit is not None:
+            await self._audit.close()
         await self.store.close()
 
     async def _renew(self, bootstrap: Bootstrap) -> None:
