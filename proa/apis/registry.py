@@ -173,6 +173,8 @@ class ResourceDef:
     from_stored: Callable[[Obj], Obj] | None = None
     to_stored: Callable[[Obj], Obj] | None = None
     storage_version_hash: str = ""
+    # Made at run time from a definition: its schema is the strategy's, not a built-in one.
+    custom: bool = False
     # A Warning for every request, if this version is deprecated.
     deprecation: str = ""
 
@@ -183,6 +185,11 @@ class ResourceDef:
     @property
     def gvk(self) -> GVK:
         return GVK(self.group, self.version, self.kind)
+
+    @property
+    def stored_gvk(self) -> GVK:
+        """The kind in the group it is stored in, which errors about its content name (events: the core group)."""
+        return GVK(self.storage.rpartition("/")[0] if self.storage else self.group, self.version, self.kind)
 
     @property
     def api_version(self) -> str:

@@ -16,8 +16,8 @@ from proa.meta.schema import decode as schema
 
 def definition_of(resource: ResourceDef, kind: GVK) -> str:
     """Returns the schema definition of what a write carries, empty if it has none (custom resources)."""
-    if not resource.schema or kind == resource.gvk:
-        return resource.schema
+    if kind == resource.gvk:
+        return "" if resource.custom else resource.schema
     return schema_name(kind.group, kind.version, kind.kind)
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.apiextensions.decoding import decoded as custom_decoded
-from proa.apis.define import schema_name
 from proa.apis.registry import Subresource
 from proa.apiserver.answers import Answer, ObjectAnswer, PlainAnswer
 from proa.apiserver.decoding import check_kind
@@ -52,7 +51,7 @@ class Patcher:
         strategy = store.resource.strategy
         if isinstance(strategy, CustomResourceStrategy) and kind == store.resource.gvk:
             return _changed_custom(strategy, request, call, old)
-        definition = schema_name(*kind) if store.custom else definition_of(store.resource, kind)
+        definition = definition_of(store.resource, kind)
         patched, problems = apply_patch(request.patch_type, old, request.body, definition)
         if definition:
             mode = request.parameters.get("fieldValidation", "") or "Warn"

@@ -39,8 +39,6 @@ KNOWN = {
     **{f"custom-resources/bad-definitions[{index}]": CEL for index in (34, 36, 37)},
     "custom-resources/life-and-validation[51]": SERVER,
     "custom-resources/life-and-validation[73]": SERVER,
-    "custom-resources/status-and-scale[10]": SERVER,
-    "custom-resources/status-and-scale[11]": SERVER,
     "custom-resources/versions[12]": SERVER,
     "custom-resources/cluster-scoped-and-selectable[5]": SERVER,
 }

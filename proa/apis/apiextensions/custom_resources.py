@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,8 +44,18 @@ class CustomResourceStrategy(Strategy):
     allow_unconditional_update = False
     generation = True
 
-    def __init__(self, kind: GVK, schema: Obj, *, status: bool, scale: ScalePaths | None, selectable: Sequence[str]):
+    def __init__(
+        self,
+        kind: GVK,
+        schema: Obj,
+        *,
+        status: bool,
+        scale: ScalePaths | None = None,
+        selectable: Sequence[str] = (),
+        list_kind: str = "",
+    ) -> None:
         self.kind = kind
+        self.list_kind = list_kind or f"{kind.kind}List"
         self.schema = schema
         self.has_status = status
         self.scale = scale
@@ -216,6 +226,8 @@ def resources_of(definition: Obj) -> list[ResourceDef]:
 
 
 def _resource(definition: Obj, version: Obj) -> ResourceDef:
+    from proa.meta.schema.openapi import definition_name  # only where there are custom resources
+
     spec = definition["spec"]
     names = (definition.get("status") or {}).get("acceptedNames") or spec["names"]
     kind = GVK(spec["group"], version["name"], names["kind"])
@@ -230,6 +242,7 @@ def _resource(definition: Obj, version: Obj) -> ResourceDef:
         status=subresources.get("status") is not None,
         scale=paths,
         selectable=[one["jsonPath"] for one in children(version, "selectableFields")],
+        list_kind=names.get("listKind") or "",
     )
     subs = []
     if strategy.has_status:
@@ -254,7 +267,8 @@ def _resource(definition: Obj, version: Obj) -> ResourceDef:
         strategy=strategy,
         columns=columns,
         cells=cells,
-        schema="",  # no built-in definition: the strategy decodes, prunes and checks
+        schema=definition_name(kind),
+        custom=True,
         storage=f"{kind.group}/{names['plural']}",
         from_stored=None if same else _renamed(kind.api_version),
         to_stored=None if same else _to_stored(f"{kind.group}/{stored['name']}", schema_of(stored)),
@@ -285,3 +299,14 @@ def deprecation_warning(definition: Obj, version: str) -> str:
             said: str | None = one.get("deprecationWarning")
             return said or f"{spec['group']}/{version} {spec['names']['kind']} is deprecated"
     return ""
+
+
+def published(resources: Iterable[ResourceDef]) -> dict[str, Obj]:
+    """Returns the OpenAPI definitions of the custom ones among the resources, by name."""
+    from proa.meta.schema.openapi import custom_definitions  # large, and needed only when documents are asked for
+
+    made: dict[str, Obj] = {}
+    for one in resources:
+        if isinstance(one.strategy, CustomResourceStrategy):
+            made |= custom_definitions(one.strategy.kind, one.strategy.list_kind, one.strategy.schema)
+    return made

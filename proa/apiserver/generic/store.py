@@ -72,7 +72,7 @@ class GenericStore:
         self.resource = resource
         self.shared = shared
         self.table = resource.storage.replace("/", ".") + "/"
-        self.custom = resource.schema == ""
+        self.custom = resource.custom
         self.type_prefix = type_prefix(resource)
         self.is_namespaces = (resource.group, resource.plural) == ("", "namespaces")
 
@@ -205,7 +205,7 @@ class GenericStore:
     def _stated_kind(self, obj: Obj) -> GVK:
         """Returns the kind that errors name: for a custom resource what it says it is, right or wrong."""
         kind = self.resource.gvk
-        return kind._replace(kind=str(obj.get("kind") or kind.kind)) if self.custom else kind
+        return kind._replace(kind=str(obj.get("kind") or kind.kind)) if self.custom else self.resource.stored_gvk
 
     def _exists(self, name: str, entry: Entry | None) -> StatusError:
         error = already_exists(self.resource.gvr, name)

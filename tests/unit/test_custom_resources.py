@@ -1,0 +1,186 @@
+"""Custom resources, where the recordings leave gaps: JSON paths, formats, values, names, versions, OpenAPI."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from proa.apis.all import RESOURCES
+from proa.apis.apiextensions import formats, json_path, patterns, values
+from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, published, resources_of
+from proa.apis.apiextensions.decoding import decoded
+from proa.apis.apiextensions.naming import is_established, names_status
+from proa.meta.errors import StatusError
+from proa.meta.objects import Obj
+from proa.meta.schema.openapi import document_v2, document_v3
+
+OBJECT: Obj = {
+    "metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "web"}},
+    "spec": {"ports": [{"name": "web", "port": 80}, {"name": "tls", "port": 443}], "n": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (".spec.n", [3]),
+        ("spec.n", [3]),
+        ("{.spec.n}", [3]),
+        (".spec.ports[0].port", [80]),
+        (".spec.ports[-1].port", [443]),
+        (".spec.ports[*].name", ["web", "tls"]),
+        (".spec.ports[0:1].name", ["web"]),
+        (".spec.ports[0,1].port", [80, 443]),
+        (".spec.ports[?(@.name=='tls')].port", [443]),
+        (".spec.ports[?(@.port>100)].name", ["tls"]),
+        (".spec.ports[?(@.port)].name", ["web", "tls"]),
+        (r".metadata.labels.app\.kubernetes\.io/name", ["web"]),
+        (".metadata.labels['app.kubernetes.io/name']", ["web"]),
+        ("..port", [80, 443]),
+        (".spec.nope", []),
+        (".spec.ports[7]", []),
+        (".spec[", []),
+        ("", [OBJECT]),
+    ],
+)
+def test_json_path(path: str, found: list[Any]) -> None:
+    assert json_path.find(path, OBJECT) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("date-time", "2020-01-01T00:00:00.5Z", "2020-01-01"),
+        ("date", "2020-02-29", "2021-02-29"),
+        ("ipv4", "192.0.2.1", "192.0.2"),
+        ("ipv6", "2001:db8::1", "192.0.2.1"),
+        ("cidr", "192.0.2.0/24", "192.0.2.0"),
+        ("mac", "00:11:22:33:44:55", "00:11"),
+        ("uuid", "0f6a4e8c-7b0b-4f8a-9f8e-0123456789ab", "0f6a"),
+        ("uuid4", "0f6a4e8c-7b0b-4f8a-9f8e-0123456789ab", "0f6a4e8c-7b0b-1f8a-9f8e-0123456789ab"),
+        ("byte", "YQ==", "%"),
+        ("duration", "1h30m", "soon"),
+        ("email", "a@b.example", "a"),
+        ("hostname", "a.example", "a_b"),
+        ("hexcolor", "#fff", "#ff"),
+        ("creditcard", "4111 1111 1111 1111", "4111 1111 1111 1112"),
+        ("isbn13", "978-3-16-148410-0", "978-3-16-148410-1"),
+        ("k8s-short-name", "a-b", "A"),
+    ],
+)
+def test_formats(name: str, good: str, bad: str) -> None:
+    assert formats.is_known(name)
+    assert formats.is_format(name, good)
+    assert not formats.is_format(name, bad)
+
+
+def test_patterns_search_and_never_backtrack() -> None:
+    assert patterns.matches("b+", "abc")
+    assert not patterns.matches("^b", "abc")
+    assert not patterns.matches("(", "(")
+    assert patterns.problem("(")
+    assert not patterns.matches("(a+)+$", "a" * 50_000 + "b")
+
+
+def test_nulls_give_way_to_defaults_or_vanish() -> None:
+    schema: Obj = {
+        "type": "object",
+        "properties": {
+            "kept": {"type": "string", "nullable": True, "default": "d"},
+            "filled": {"type": "string", "default": "d"},
+            "gone": {"type": "string"},
+            "inner": {"type": "object", "default": {}, "properties": {"x": {"type": "integer", "default": 1}}},
+        },
+    }
+    value: Obj = {"kept": None, "filled": None, "gone": None}
+    values.default(value, schema)
+    assert value == {"kept": None, "filled": "d", "inner": {"x": 1}}
+    values.default(value["inner"], schema["properties"]["inner"])
+    assert schema["properties"]["inner"]["default"] == {}, "defaults are copied, not shared"
+
+
+def definition(name: str, kind: str, **more: Any) -> Obj:
+    plural = name.split(".")[0]
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"n": {"type": "integer"}}}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
+    spec = {"group": "x.example", "scope": "Namespaced", "names": names, "versions": [version], **more}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"storedVersions": ["v1"]}}
+
+
+def test_names_go_to_the_first_and_stay() -> None:
+    first, second = definition("as.x.example", "A"), definition("bs.x.example", "A")
+    first["status"] = names_status(first, [first, second], "t0")
+    second["status"] = names_status(second, [first, second], "t0")
+    assert is_established(first)
+    assert not is_established(second)
+    assert names_status(first, [first, second], "t1") == first["status"], "nothing moves without a change"
+    second["spec"]["names"] |= {"kind": "B", "listKind": "BList", "singular": "b"}
+    second["status"] = names_status(second, [first, second], "t1")
+    assert is_established(second)
+    assert {one["type"]: one["lastTransitionTime"] for one in second["status"]["conditions"]}["Established"] == "t1"
+
+
+def test_versions_share_what_is_stored() -> None:
+    one = definition("as.x.example", "A")
+    new = {**one["spec"]["versions"][0], "name": "v2", "storage": False, "deprecated": True}
+    one["spec"]["versions"].append(new)
+    one["status"] = names_status(one, [], "t0")
+    v1, v2 = resources_of(one)
+    assert v1.storage == v2.storage
+    assert v1.to_stored is None
+    assert v2.to_stored is not None
+    assert v2.from_stored is not None
+    stored = v2.to_stored({"apiVersion": "x.example/v2", "kind": "A", "metadata": {}, "spec": {"n": 1, "new": 2}})
+    assert stored == {"apiVersion": "x.example/v1", "kind": "A", "metadata": {}, "spec": {"n": 1}}
+    assert v2.from_stored(stored)["apiVersion"] == "x.example/v2"
+    assert v2.deprecation == "x.example/v2 A is deprecated"
+    assert v1.storage_version_hash == v2.storage_version_hash
+
+
+def resource() -> Any:
+    one = definition("as.x.example", "A")
+    one["status"] = names_status(one, [], "t0")
+    return resources_of(one)[0]
+
+
+def test_decoding_tells_what_is_unknown() -> None:
+    strategy = resource().strategy
+    assert isinstance(strategy, CustomResourceStrategy)
+
+    def body() -> Obj:
+        return {"apiVersion": "x.example/v1", "kind": "A", "metadata": {"name": "a", "x": 1}, "spec": {"m": 1}, "t": 0}
+
+    made, warnings = decoded(strategy, body())
+    assert made == {"apiVersion": "x.example/v1", "kind": "A", "metadata": {"name": "a"}, "spec": {}}
+    assert warnings == ['unknown field "metadata.x"', 'unknown field "spec.m"', 'unknown field "t"']
+    assert decoded(strategy, body(), "Ignore")[1] == []
+    with pytest.raises(StatusError, match="strict decoding error") as caught:
+        decoded(strategy, body(), "Strict")
+    assert caught.value.code == 400
+    with pytest.raises(StatusError) as caught:
+        decoded(strategy, {**body(), "metadata": {"labels": {"a": 1}}})
+    assert caught.value.code == 400
+
+
+def test_default_columns() -> None:
+    made = resource()
+    now = datetime(2020, 1, 1, 0, 5, tzinfo=UTC)
+    obj = {"metadata": {"name": "a", "creationTimestamp": "2020-01-01T00:00:00Z"}}
+    assert [one.name for one in made.columns] == ["Name", "Age"]
+    assert made.cells is not None
+    assert list(made.cells(obj, now)) == ["a", "5m"]
+
+
+def test_openapi_shows_custom_resources() -> None:
+    made = resource()
+    custom = published([*RESOURCES, made])
+    assert set(custom) == {"example.x.v1.A", "example.x.v1.AList"}
+    document = document_v3("apis/x.example/v1", [*RESOURCES, made], custom)
+    assert document is not None
+    assert "example.x.v1.A" in document["components"]["schemas"]
+    assert "/apis/x.example/v1/namespaces/{namespace}/as" in document["paths"]
+    whole = document_v2([*RESOURCES, made], custom)
+    assert whole["definitions"]["example.x.v1.A"]["properties"]["spec"]["properties"] == {"n": {"type": "integer"}}
