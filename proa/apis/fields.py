@@ -25,6 +25,9 @@ from proa.meta.selectors import LabelSelector, from_object, validate_selector
 
 Errors = list[FieldError]
 
+# How upstream writes the path of the object itself.
+ROOT = "[]"
+
 NEGATIVE = "must be greater than or equal to 0"
 IMMUTABLE = "field is immutable"
 

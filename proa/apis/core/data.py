@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proa.apis.fields import Errors, problems
+from proa.apis.fields import ROOT, Errors, problems
 from proa.meta import names
 from proa.meta.errors import FieldError, forbidden_field
 from proa.meta.objects import Obj
@@ -28,7 +28,7 @@ def keys_and_size(fields: Mapping[str, Mapping[str, str]], obj: Obj) -> Errors:
             errors += problems(names.config_key(key), f"{field}[{key}]", key)
             size += decoded_size(value) if encoded else len(value.encode())
     if size > SIZE_MAX:
-        path = "data" if "type" in obj else ""
+        path = "data" if "type" in obj else ROOT
         errors.append(FieldError("FieldValueTooLong", path, "", f"may not be more than {SIZE_MAX} bytes"))
     return errors
 

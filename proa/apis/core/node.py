@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from proa.apis.define import columns, resource
-from proa.apis.fields import NEGATIVE, Errors, is_ipv6, one_of, problems
+from proa.apis.fields import NEGATIVE, ROOT, Errors, is_ipv6, one_of, problems
 from proa.apis.podspec.scheduling import TAINT_EFFECTS
 from proa.apis.registry import Strategy, Subresource
 from proa.apis.strategies import SpecKept, keep
@@ -110,7 +110,7 @@ def _update(obj: Obj, old: Obj) -> Errors:
         errors.append(forbidden_field("spec.providerID", f"node updates may not change providerID {change}"))
     if spec.get("externalID") != before.get("externalID"):
         detail = "node updates may only change labels, taints, or capacity (or configSource, if configured)"
-        errors.append(forbidden_field("", detail))
+        errors.append(forbidden_field(ROOT, detail))
     return errors
 
 

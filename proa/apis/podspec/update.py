@@ -6,7 +6,7 @@ ValidatePodResize).
 
 from __future__ import annotations
 
-from proa.apis.fields import Errors, same
+from proa.apis.fields import ROOT, Errors, same
 from proa.apis.pod_resources import is_sidecar, qos_class
 from proa.meta.errors import forbidden_field, invalid_field, required_field
 from proa.meta.objects import Obj, annotations_of, copy_object
@@ -149,7 +149,7 @@ def ephemeral_update(new: Obj, old: Obj) -> Errors:
     """Ephemeral containers are added, never changed or removed."""
     path = "spec.ephemeralContainers"
     if MIRROR in annotations_of(new):
-        return [forbidden_field("", "static pods do not support ephemeral containers")]
+        return [forbidden_field(ROOT, "static pods do not support ephemeral containers")]
     now = {one.get("name"): one for one in (new.get("spec") or {}).get("ephemeralContainers") or []}
     errors: Errors = []
     for one in (old.get("spec") or {}).get("ephemeralContainers") or []:
@@ -186,12 +186,12 @@ def resize(new: Obj, old: Obj) -> Errors:
     """Checks a pod whose containers' resources change in place."""
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     if MIRROR in annotations_of(new):
-        return [forbidden_field("", "static pods cannot be resized")]
+        return [forbidden_field(ROOT, "static pods cannot be resized")]
     if same(spec, before):
         return []
-    errors: Errors = []
     if (spec.get("os") or {}).get("name") == "windows":
-        errors.append(forbidden_field("", "windows pods cannot be resized"))
+        return [forbidden_field(ROOT, "windows pods cannot be resized")]
+    errors: Errors = []
     if qos_class(new) != (old.get("status") or {}).get("qosClass", qos_class(old)):
         errors.append(invalid_field("spec", qos_class(new), "Pod QOS Class may not change as a result of resizing"))
     for key in ("containers", "initContainers"):
