@@ -9,7 +9,9 @@ authority key identifiers are always present.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -113,9 +115,10 @@ class Pki:
         return self.directory / f"{path}.key"
 
     def ensure(self, leaves: Iterable[Leaf], now: datetime | None = None) -> list[str]:
-        """Makes authorities, the service-account key and the leaves that are missing, expiring or differently named.
+        """Makes what is missing, and the leaves anew that expire or are named differently.
 
-        Returns the paths that were issued. Raises PermissionError or OSError if the directory cannot be written.
+        There are authorities, a key that signs service accounts' tokens, one that encrypts secrets on disk, and the
+        leaves. Returns the paths that were issued. Raises PermissionError or OSError if the directory cannot be written.
         """
         moment = now or datetime.now(UTC)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -123,6 +126,8 @@ class Pki:
         for name in ("ca", "front-proxy-ca"):
             self.authority(name, moment)
         self._ensure_service_account_key()
+        if not self.key("encryption").exists():
+            write_atomic(self.key("encryption"), base64.b64encode(os.urandom(32)) + b"\n", mode=0o600)
         issued = []
         for leaf in leaves:
             if not self._is_current(leaf, moment):
