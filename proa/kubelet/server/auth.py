@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from proa.client.interface import Client, UserInfo
 from proa.client.resources import SUBJECTACCESSREVIEWS, TOKENREVIEWS
+from proa.kubelet.server.subject import subject
 from proa.meta.errors import StatusError, forbidden, unauthorized
 from proa.meta.gvk import GVR
 from proa.util.clock import Clock
@@ -75,15 +76,13 @@ class Gate:
         known = self._find(key)
         if isinstance(known, UserInfo):
             return known
-        from cryptography import x509
-        from cryptography.x509.oid import NameOID
-
-        subject = x509.load_der_x509_certificate(der).subject
-        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if not names:
+        try:
+            name, groups = subject(der)
+        except ValueError:
+            raise unauthorized() from None
+        if not name:
             raise unauthorized()
-        groups = [str(one.value) for one in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-        user = UserInfo(str(names[0].value), (*groups, "system:authenticated"))
+        user = UserInfo(name, (*groups, "system:authenticated"))
         self._keep(key, user, _ALLOWED_SECONDS)
         return user
 

@@ -71,7 +71,7 @@ def claim_name(pod: Obj, volume: Obj) -> str:
     """The claim behind a volume: named, or made for this pod (an ephemeral volume); empty for other volumes."""
     if volume.get("persistentVolumeClaim"):
         return volume["persistentVolumeClaim"].get("claimName") or ""
-    return f"{name_of(pod)}-{volume['name']}" if volume.get("ephemeral") else ""
+    return f"{name_of(pod)}-{volume['name']}" if volume.get("ephemeral") is not None else ""
 
 
 def token_requests(volume: Obj) -> Iterator[TokenRequest]:
