@@ -33,7 +33,7 @@ def test_thresholds(first: bool, outcomes: list[bool], passing: bool) -> None:
 def watch(
     container: Obj, script: dict[str, list[bool]], seconds: float, **given: Any
 ) -> list[tuple[float, bool, bool, str]]:
-    """Runs probes whose outcomes are scripted by path (the last one repeats); returns (second, started, ready, failed)."""
+    """Runs probes with outcomes scripted by path (the last repeats); returns (second, started, ready, failed)."""
 
     async def run() -> list[tuple[float, bool, bool, str]]:
         loop = asyncio.get_running_loop()
