@@ -1,527 +1,487 @@
-"""Kubernetes' protobuf form of objects: a codec driven by a table of field numbers, not a second model.
+"""Kubernetes' protobuf: objects as dicts on one side, `application/vnd.kubernetes.protobuf` on the other.
 
-`protobuf-fields.json` tabulates the wire: package → message → field → [number, type, "repeated"?]. From it an encoder
-and a decoder are made per message, on first use. An object on the wire is the magic `k8s\\0` and a runtime.Unknown with
-its apiVersion, kind and bytes (upstream's `serializer/protobuf`). Decoding yields what JSON would have held, and zero
-values where the sender wrote them: the schema's decoder drops those that Go's types do not keep.
+A body is the magic `k8s\\0` and a runtime.Unknown that names the kind and holds the message. Field numbers and types
+come from protobuf-fields.json; JSON names from the schema. Decoding yields what a JSON body would have held, with zero
+values that Go wrote; schema decoding drops them. Raises `Malformed` for bytes that are no such message.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from proa.meta.errors import StatusError, bad_request
-from proa.meta.gvk import split_api_version
+from proa.meta.codec import json as json_codec
+from proa.meta.codec.json import Malformed
+from proa.meta.gvk import GVK, split_api_version
 from proa.meta.objects import Obj
+from proa.meta.schema import build
+from proa.meta.schema.catalog import catalog
 
 MAGIC = b"k8s\0"
-DEPTH_MAX = 200
-
 _META = "k8s.io.apimachinery.pkg.apis.meta.v1"
-_RUNTIME = "k8s.io.apimachinery.pkg.runtime"
-_PACKAGES = {
-    "": "k8s.io.api.core.{}",
-    "apiextensions.k8s.io": "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.{}",
-    "apiregistration.k8s.io": "k8s.io.kube_aggregator.pkg.apis.apiregistration.{}",
-    "meta.k8s.io": "k8s.io.apimachinery.pkg.apis.meta.{}",
-}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CRD = "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1"
 
-# Messages whose fields JSON writes into the object around them.
-_INLINE = frozenset(
+# Kinds of meta.k8s.io/v1, which every group version also has, and that no definition names.
+_EVERYWHERE = frozenset(
     {
-        "ruleWithOperations",
-        "rule",
-        "localObjectReference",
-        "ephemeralContainerCommon",
-        "persistentVolumeSource",
-        "handler",
-        "volumeSource",
-        "ingressRuleValue",
-        "deviceConfiguration",
+        *("DeleteOptions", "CreateOptions", "UpdateOptions", "PatchOptions", "ListOptions", "GetOptions"),
+        *("Status", "WatchEvent", "PartialObjectMetadata", "PartialObjectMetadataList", "List"),
     }
 )
-_INLINE_TYPES = frozenset(
-    {
-        "RuleWithOperations",
-        "Rule",
-        "LocalObjectReference",
-        "EphemeralContainerCommon",
-        "PersistentVolumeSource",
-        "ProbeHandler",
-        "VolumeSource",
-        "IngressRuleValue",
-        "DeviceConfiguration",
-    }
-)
-# Fields that JSON spells in a way of its own.
-_SPELLINGS = {
-    "Webhooks": "webhooks",
-    "Expression": "expression",
-    "Name": "name",
-    "uID": "uid",
-    "aPIGroup": "apiGroup",
-}
-_SCHEMA_SPELLINGS = {"ref": "$ref", "schema": "$schema"}
-
-Encoder = Callable[[Any], bytes]
-Decoder = Callable[[memoryview, int], Any]
 
 
-class ProtobufError(Exception):
-    """The bytes, or the value, do not fit the message."""
+class Unsupported(ValueError):
+    """The kind has no protobuf form (custom resources, tables)."""
 
 
-@cache
-def _table() -> Mapping[str, Mapping[str, Mapping[str, list[Any]]]]:
-    data = files("proa.meta.codec").joinpath("protobuf-fields.json").read_bytes()
-    return msgspec.json.decode(data, type=dict[str, dict[str, dict[str, list[Any]]]])
-
-
-def _package(api_version: str, kind: str) -> str | None:
-    """Returns the package that holds a kind, None if there is no protobuf form of it."""
-    try:
-        group, version = split_api_version(api_version)
-    except ValueError:
-        return None
-    known = _PACKAGES.get(group, "k8s.io.api." + group.split(".")[0] + ".{}").format(version)
-    for package in (known, _META):
-        if kind in _table().get(package, {}):
-            return package
-    return None
-
-
-def has_form(api_version: str, kind: str) -> bool:
-    """Tells whether objects of a kind can be written as protobuf."""
-    return _package(api_version, kind) is not None
-
-
-# ---------------------------------------------------------------- objects
-
-
-def encode(obj: Obj) -> bytes:
-    """Returns an object (or list, or Status) with the envelope; raises the 406 StatusError for kinds without a form."""
-    api_version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
-    package = _package(api_version, kind)
-    if package is None:
-        message = f"object {kind} of {api_version or 'v1'} has no protobuf form"
-        raise StatusError(406, "NotAcceptable", message)
-    raw = _message(package, kind).encode(obj)
-    type_meta = _length(0x0A, api_version.encode()) + _length(0x12, kind.encode())
-    # Upstream always writes the two texts about the content, empty.
-    return MAGIC + _length(0x0A, type_meta) + _length(0x12, raw) + b"\x1a\x00\x22\x00"
-
-
-def decode(body: bytes) -> Obj:
-    """Returns the object in an envelope, its apiVersion and kind filled in; raises a 400 StatusError."""
-    if not body.startswith(MAGIC):
-        raise bad_request("the body is not Kubernetes protobuf: it does not begin with k8s\\0")
-    try:
-        unknown = _message(_RUNTIME, "Unknown").decode(memoryview(body)[len(MAGIC) :], 0)
-        type_meta = unknown.get("typeMeta") or {}
-        api_version, kind = type_meta.get("apiVersion") or "", type_meta.get("kind") or ""
-        package = _package(api_version, kind)
-        if package is None:
-            raise bad_request(f'no kind "{kind}" is registered for version "{api_version}" in protobuf')
-        raw = base64.b64decode(unknown.get("raw") or "")
-        return {"kind": kind, "apiVersion": api_version, **_message(package, kind).decode(memoryview(raw), 0)}
-    except (ProtobufError, struct.error, UnicodeDecodeError, IndexError, OverflowError) as error:
-        raise bad_request(f"the body is not valid protobuf: {error}") from None
-
-
-def encode_watch_event(type: str, obj: Obj) -> bytes:
-    """Returns one frame of a watch: four bytes of length, then a WatchEvent around the enveloped object."""
-    event = _length(0x0A, type.encode()) + _length(0x12, _length(0x0A, encode(obj)))
-    return struct.pack(">I", len(event)) + event
-
-
-# ---------------------------------------------------------------- wire
+# ---------------------------------------------------------------- the wire
 
 
 def _varint(number: int) -> bytes:
-    if number < 0:
-        number += 1 << 64
+    if 0 <= number < 128:
+        return bytes((number,))
+    number &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
+    while number > 127:
+        out.append(number & 127 | 128)
         number >>= 7
     out.append(number)
     return bytes(out)
 
 
-def _length(tag: int, data: bytes) -> bytes:
-    """A length-delimited field whose tag fits one byte."""
-    return bytes((tag,)) + _varint(len(data)) + data
-
-
-def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    result = shift = 0
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
     while True:
         if at >= len(data) or shift > 63:
-            raise ProtobufError("a number is cut off or too long")
+            raise Malformed("proto: unexpected EOF" if at >= len(data) else "proto: integer overflow")
         byte = data[at]
         at += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result & 0xFFFFFFFFFFFFFFFF, at
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, at
         shift += 7
 
 
+def _read(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Yields (field number, value): an int for varints, bytes for everything else."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        wire = tag & 7
+        if wire == 0:
+            value, at = _read_varint(data, at)
+            yield tag >> 3, value
+            continue
+        if wire == 2:
+            length, at = _read_varint(data, at)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise Malformed(f"proto: illegal wireType {wire}")
+        if at + length > len(data):
+            raise Malformed("proto: unexpected EOF")
+        yield tag >> 3, data[at : at + length]
+        at += length
+
+
 def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
+    return number - (1 << 64) if number >= 1 << 63 else number
 
 
-# ---------------------------------------------------------------- scalars
+def _sized(payload: bytes) -> bytes:
+    return _varint(len(payload)) + payload
 
 
-def _encode_int(value: Any) -> bytes:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ProtobufError(f"{value!r} is not an integer")
-    return _varint(value)
+# ---------------------------------------------------------------- values
 
 
-def _encode_text(value: Any) -> bytes:
-    data = str(value).encode()
-    return _varint(len(data)) + data
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """How a value is written (`wire` type, payload with its length) and read; `pack` ones may come packed."""
+
+    wire: int
+    write: Callable[[Any], bytes]
+    read: Callable[[Any], Any]
+    packed: Callable[[bytes], list[Any]] | None = None
 
 
-def _encode_bytes(value: Any) -> bytes:
-    try:
-        data = base64.b64decode(value, validate=True)
-    except (binascii.Error, TypeError, ValueError):
-        raise ProtobufError("not base64") from None
-    return _varint(len(data)) + data
+def _packed_varints(read: Callable[[int], Any]) -> Callable[[bytes], list[Any]]:
+    def unpack(data: bytes) -> list[Any]:
+        out, at = [], 0
+        while at < len(data):
+            number, at = _read_varint(data, at)
+            out.append(read(number))
+        return out
+
+    return unpack
 
 
-def _text(data: memoryview, _: int) -> str:
-    return str(data, "utf-8")
+def _text(data: Any) -> str:
+    if not isinstance(data, bytes):
+        raise Malformed("proto: wrong wireType for a text")
+    return data.decode("utf-8", "replace")
 
 
-def _bytes(data: memoryview, _: int) -> str:
-    return base64.b64encode(data).decode()
+def _nested(data: Any) -> dict[int, Any]:
+    """Reads a small message of single fields."""
+    if not isinstance(data, bytes):
+        raise Malformed("proto: wrong wireType for a message")
+    return dict(_read(data))
 
 
-# type -> (wire type, encoder of the value with its length, decoder of the payload)
-_SCALARS: dict[str, tuple[int, Encoder, Any]] = {
-    "string": (2, _encode_text, _text),
-    "bytes": (2, _encode_bytes, _bytes),
-    "bool": (0, lambda value: b"\x01" if value else b"\x00", bool),
-    "int32": (0, _encode_int, _signed),
-    "int64": (0, _encode_int, _signed),
-    "double": (1, lambda value: struct.pack("<d", value), lambda data: struct.unpack("<d", data)[0]),
+def _write_quantity(value: Any) -> bytes:
+    return _sized(b"\x0a" + _sized(str(value).encode()))
+
+
+def _write_int_or_string(value: Any) -> bytes:
+    if isinstance(value, str):
+        return _sized(b"\x08\x01\x10\x00\x1a" + _sized(value.encode()))
+    return _sized(b"\x08\x00\x10" + _varint(value) + b"\x1a\x00")
+
+
+def _read_int_or_string(data: Any) -> Any:
+    found = _nested(data)
+    return _text(found.get(3, b"")) if found.get(1) else _signed(found.get(2, 0))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _write_time(value: Any) -> bytes:
+    moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    delta = moment - _EPOCH
+    seconds, nanos = delta.days * 86400 + delta.seconds, delta.microseconds * 1000
+    return _sized(b"\x08" + _varint(seconds) + b"\x10" + _varint(nanos))
+
+
+def _time_reader(micro: bool) -> Callable[[Any], Any]:
+    def read(data: Any) -> Any:
+        found = _nested(data)
+        seconds, nanos = _signed(found.get(1, 0)), found.get(2, 0)
+        if not seconds and not nanos:
+            return None
+        try:
+            moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+        except OverflowError:
+            raise Malformed("proto: time out of range") from None
+        text = f"{moment.year:04d}-{moment:%m-%dT%H:%M:%S}"
+        return f"{text}.{moment.microsecond:06d}Z" if micro else f"{text}Z"
+
+    return read
+
+
+def _write_raw(value: Any) -> bytes:
+    return _sized(b"\x0a" + _sized(json_codec.encode(value)))
+
+
+def _read_raw(data: Any) -> Any:
+    raw = _nested(data).get(1, b"")
+    if not raw:
+        return None
+    return decode(raw) if raw.startswith(MAGIC) else json_codec.parse(raw)
+
+
+def _write_items(value: Any) -> bytes:
+    return _sized(b"".join(b"\x0a" + _sized(str(item).encode()) for item in value or ()))
+
+
+def _read_items(data: Any) -> list[str]:
+    return [_text(item) for number, item in _read(data) if number == 1]
+
+
+def _either(*, flag: bool) -> _Codec:
+    """JSONSchemaProps or something else: a bool (`flag`), a list of schemas, a list of texts."""
+    schema = _message(_CRD, "JSONSchemaProps")
+
+    def write(value: Any) -> bytes:
+        if isinstance(value, dict):
+            return _sized((b"\x08\x01\x12" if flag else b"\x0a") + _sized(_encode(schema, value)))
+        if flag:
+            return _sized(b"\x08\x01" if value else b"\x08\x00")
+        parts = (item.encode() if isinstance(item, str) else _encode(schema, item) for item in value)
+        return _sized(b"".join(b"\x12" + _sized(part) for part in parts))
+
+    def read(data: Any) -> Any:
+        found = list(_read(data))
+        if flag:
+            return next((_decode(schema, one) for number, one in found if number == 2), bool(_nested(data).get(1)))
+        single = [_decode(schema, one) for number, one in found if number == 1]
+        return single[0] if single else [one for number, one in found if number == 2]
+
+    return _Codec(2, write, read)
+
+
+def _schemas() -> _Codec:
+    plain, schema = _either(flag=False), _message(_CRD, "JSONSchemaProps")
+
+    def read(data: Any) -> Any:
+        found = plain.read(data)
+        return [_decode(schema, one) for one in found] if isinstance(found, list) else found
+
+    return _Codec(2, plain.write, read)
+
+
+def _texts() -> _Codec:
+    plain = _either(flag=False)
+
+    def read(data: Any) -> Any:
+        found = plain.read(data)
+        return [_text(one) for one in found] if isinstance(found, list) else found
+
+    return _Codec(2, plain.write, read)
+
+
+_INTEGER = _Codec(0, lambda value: _varint(int(value)), _signed, _packed_varints(_signed))
+_SCALARS: dict[str, _Codec] = {
+    "string": _Codec(2, lambda value: _sized(value.encode("utf-8", "replace")), _text),
+    "bytes": _Codec(2, lambda value: _sized(base64.b64decode(value)), lambda data: base64.b64encode(data).decode()),
+    "int32": _INTEGER,
+    "int64": _INTEGER,
+    "bool": _Codec(0, lambda value: b"\x01" if value else b"\x00", bool, _packed_varints(bool)),
+    "double": _Codec(1, lambda value: struct.pack("<d", value), lambda data: struct.unpack("<d", data)[0]),
+}
+_QUANTITY = _Codec(2, _write_quantity, lambda data: _text(_nested(data).get(1, b"0")))
+_RAW = _Codec(2, _write_raw, _read_raw)
+_ITEMS = _Codec(2, _write_items, _read_items)
+_SPECIAL: dict[tuple[str, str], Callable[[], _Codec]] = {
+    ("k8s.io.apimachinery.pkg.api.resource", "Quantity"): lambda: _QUANTITY,
+    ("k8s.io.apimachinery.pkg.util.intstr", "IntOrString"): lambda: _Codec(
+        2, _write_int_or_string, _read_int_or_string
+    ),
+    (_META, "Time"): lambda: _Codec(2, _write_time, _time_reader(False)),
+    (_META, "MicroTime"): lambda: _Codec(2, _write_time, _time_reader(True)),
+    (_META, "FieldsV1"): lambda: _RAW,
+    (_META, "Verbs"): lambda: _ITEMS,
+    ("k8s.io.apimachinery.pkg.runtime", "RawExtension"): lambda: _RAW,
+    (_CRD, "JSON"): lambda: _RAW,
+    (_CRD, "JSONSchemaPropsOrBool"): lambda: _either(flag=True),
+    (_CRD, "JSONSchemaPropsOrArray"): _schemas,
+    (_CRD, "JSONSchemaPropsOrStringArray"): _texts,
 }
 
 
 # ---------------------------------------------------------------- messages
 
 
-class _Message:
-    """Encoder and decoder of one message, from its row in the table."""
-
-    def __init__(self, package: str, name: str) -> None:
-        self.name = f"{package}.{name}"
-        self._row = _table()[package][name]
-        self._package = package
-        self._schema = name == "JSONSchemaProps"
-        self._encoders: list[tuple[str, Callable[[Obj, Any], bytes]]] | None = None
-        self._decoders: dict[int, Callable[[Obj, Any, int], None]] = {}
-        self._wires: dict[int, int] = {}
-
-    def _build(self) -> list[tuple[str, Callable[[Obj, Any], bytes]]]:
-        encoders: list[tuple[str, Callable[[Obj, Any], bytes]]] = []
-        for field, (number, kind, *rest) in self._row.items():
-            key = self._spelled(field)
-            shape = _Field(self._package, number, kind, repeated=bool(rest))
-            if field in _INLINE and kind in _INLINE_TYPES:
-                encoders.append(("", shape.encode_inline))
-                self._decoders[number] = shape.decode_inline
-            else:
-                encoders.append((key, shape.encode))
-                self._decoders[number] = shape.decoder(key)
-            self._wires[number] = shape.wire
-        self._encoders = encoders
-        return encoders
-
-    def _spelled(self, field: str) -> str:
-        if self._schema and field in _SCHEMA_SPELLINGS:
-            return _SCHEMA_SPELLINGS[field]
-        if field.startswith("xKubernetes"):
-            return "x-kubernetes" + "".join(f"-{one.lower()}" if one.isupper() else one for one in field[11:])
-        return _SPELLINGS.get(field, field)
-
-    def encode(self, obj: Any) -> bytes:
-        if not isinstance(obj, dict):
-            raise ProtobufError(f"{self.name}: {obj!r} is not an object")
-        parts = []
-        for key, encoder in self._encoders or self._build():
-            if not key:
-                parts.append(encoder(obj, obj))
-            else:
-                value = obj.get(key)
-                if value is not None:
-                    parts.append(encoder(obj, value))
-        return b"".join(parts)
-
-    def decode(self, data: memoryview, depth: int) -> Obj:
-        if depth > DEPTH_MAX:
-            raise ProtobufError("nested too deeply")
-        if self._encoders is None:
-            self._build()
-        obj: Obj = {}
-        at, end = 0, len(data)
-        while at < end:
-            tag, at = _read_varint(data, at)
-            number, wire = tag >> 3, tag & 7
-            value: Any
-            if wire == 0:
-                value, at = _read_varint(data, at)
-            elif wire == 2:
-                size, at = _read_varint(data, at)
-                if at + size > end:
-                    raise ProtobufError("a field is cut off")
-                value = data[at : at + size]
-                at += size
-            elif wire in (1, 5):
-                size = 8 if wire == 1 else 4
-                value = data[at : at + size]
-                at += size
-            else:
-                raise ProtobufError(f"wire type {wire}")
-            decoder = self._decoders.get(number)
-            if decoder is not None and (wire == self._wires[number] or wire == 2):
-                decoder(obj, value, depth + 1)
-        return obj
-
-
-@cache
-def _message(package: str, name: str) -> _Message:
-    return _Message(package, name)
-
-
+@dataclass(slots=True)
 class _Field:
-    """How one field is written and read."""
+    """One field. `codec` is found when first used, for messages may hold themselves."""
 
-    def __init__(self, package: str, number: int, kind: str, *, repeated: bool) -> None:
-        self.repeated = repeated
-        self.is_map = kind.startswith("map<")
-        self._value_kind = kind[len("map<string,") : -1] if self.is_map else kind
-        self._type = _type(package, self._value_kind)
-        self.wire = 2 if self.is_map else self._type.wire
-        self._tag = _varint(number << 3 | self.wire)
-        self._inner_tag = bytes((2 << 3 | self._type.wire,))
+    name: str
+    number: int
+    kind: str
+    package: str
+    repeated: bool
+    inlined: _Message | None = None
+    _codec: _Codec | None = None
 
-    def encode(self, _: Obj, value: Any) -> bytes:
-        if self.is_map:
-            return b"".join(self._entry(key, value[key]) for key in sorted(value))
-        if self.repeated:
-            return b"".join(self._tag + self._type.encode(one) for one in value)
-        return self._tag + self._type.encode(value)
-
-    def encode_inline(self, obj: Obj, _: Any) -> bytes:
-        return self._tag + self._type.encode(obj)
-
-    def _entry(self, key: str, value: Any) -> bytes:
-        inner = b"\x0a" + _encode_text(key)
-        if value is not None:
-            inner += self._inner_tag + self._type.encode(value)
-        return self._tag + _varint(len(inner)) + inner
-
-    def decode_inline(self, obj: Obj, value: Any, depth: int) -> None:
-        obj.update(self._type.decode(value, depth))
-
-    def decoder(self, key: str) -> Callable[[Obj, Any, int], None]:
-        if self.is_map:
-            return lambda obj, value, depth: self._read_entry(obj.setdefault(key, {}), value, depth)
-        if self.repeated:
-            return lambda obj, value, depth: self._read_item(obj.setdefault(key, []), value, depth)
-        return lambda obj, value, depth: self._read(obj, key, value, depth)
-
-    def _read(self, obj: Obj, key: str, value: Any, depth: int) -> None:
-        found = self._type.decode(value, depth)
-        if found is not None:
-            obj[key] = found
-
-    def _read_item(self, items: list[Any], value: Any, depth: int) -> None:
-        if self.wire != 0 or isinstance(value, int):
-            items.append(self._type.decode(value, depth))
-            return
-        at = 0
-        while at < len(value):  # packed numbers
-            number, at = _read_varint(value, at)
-            items.append(self._type.decode(number, depth))
-
-    def _read_entry(self, found: Obj, data: memoryview, depth: int) -> None:
-        key, value = "", None
-        at = 0
-        while at < len(data):
-            tag, at = _read_varint(data, at)
-            if tag & 7 == 2:
-                size, at = _read_varint(data, at)
-                payload: Any = data[at : at + size]
-                at += size
-            else:
-                payload, at = _read_varint(data, at)
-            if tag >> 3 == 1:
-                key = str(payload, "utf-8")
-            else:
-                value = self._type.decode(payload, depth)
-        found[key] = self._type.empty() if value is None else value
+    @property
+    def codec(self) -> _Codec:
+        if self._codec is None:
+            self._codec = _codec_of(self.package, self.kind)
+        return self._codec
 
 
-class _Type:
-    """A value's wire type, its encoder (length included) and its decoder (of the payload alone)."""
-
-    def __init__(self, wire: int, encode: Encoder, decode: Callable[[Any, int], Any], empty: Callable[[], Any]) -> None:
-        self.wire, self.encode, self.decode, self.empty = wire, encode, decode, empty
-
-
-def _delimited(encode: Encoder) -> Encoder:
-    def with_length(value: Any) -> bytes:
-        data = encode(value)
-        return _varint(len(data)) + data
-
-    return with_length
+@dataclass(slots=True)
+class _Message:
+    package: str
+    fields: list[_Field] = field(default_factory=list)
+    by_number: dict[int, _Field] = field(default_factory=dict)
 
 
 @cache
-def _type(package: str, kind: str) -> _Type:
-    scalar = _SCALARS.get(kind)
-    if scalar is not None:
-        wire, encode_scalar, decode_scalar = scalar
-        if wire == 2:
-            return _Type(wire, encode_scalar, decode_scalar, str)
-        return _Type(wire, encode_scalar, lambda value, _: decode_scalar(value), lambda: None)
-    where, _, name = kind[1:].rpartition(".") if kind.startswith(".") else (package, "", kind)
-    special = _SPECIAL.get(name)
-    if special is not None:
-        encode_special, decode_special = special
-        message = _message(where, name)
-        return _Type(
-            2,
-            _delimited(lambda value: encode_special(message, value)),
-            lambda data, depth: decode_special(message, message.decode(data, depth)),
-            lambda: None,
-        )
-    plain = _message(where, name)
-    return _Type(2, _delimited(plain.encode), plain.decode, dict)
+def _table() -> Obj:
+    read: Obj = json.loads(Path(__file__).with_name("protobuf-fields.json").read_bytes())
+    return read
 
 
-# ---------------------------------------------------------------- messages that JSON writes in another way
+@cache
+def _message(package: str, name: str, owner: str = "") -> _Message:
+    """Returns a message's fields with JSON's names. `owner` is the definition that a message is inlined into.
+
+    A field of a message type that the schema does not know is inlined: JSON shows that message's fields instead.
+    """
+    own = package.replace("k8s.io.", "io.k8s.", 1).replace("_", "-") + f".{name}"
+    definition = owner or own
+    schema = catalog().get(definition)
+    names = {build.plain_name(key): key for key in schema.fields} if schema else {}
+    message = _Message(package)
+    for key, (number, kind, *repeated) in _table()[package][name].items():
+        json_name = names.get(build.plain_name(key), "") if schema else key
+        inlined = not json_name and kind in _table()[package]
+        one = _Field(json_name or key, number, kind, package, bool(repeated))
+        one.inlined = _message(package, kind, definition) if inlined else None
+        message.fields.append(one)
+        message.by_number[number] = one
+    return message
 
 
-def _encode_time(message: _Message, value: str) -> bytes:
+def _codec_of(package: str, kind: str) -> _Codec:
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    if kind.startswith("map<"):
+        return _map_codec(_codec_of(package, kind[:-1].partition(",")[2]))
+    if kind.startswith("."):
+        package, _, kind = kind[1:].rpartition(".")
+    special = _SPECIAL.get((package, kind))
+    if special:
+        return special()
+    if kind == "ExtraValue":
+        return _ITEMS
+    message = _message(package, kind)
+    return _Codec(2, lambda value: _sized(_encode(message, value)), lambda data: _decode(message, data))
+
+
+def _map_codec(inner: _Codec) -> _Codec:
+    """Entries of a map: each is a message of key and value."""
+    tag = bytes((2 << 3 | inner.wire,))
+
+    def write(entry: Any) -> bytes:
+        key, value = entry
+        content = b"" if value is None else tag + inner.write(value)
+        return _sized(b"\x0a" + _sized(key.encode()) + content)
+
+    def read(data: Any) -> Any:
+        found = _nested(data)
+        return _text(found.get(1, b"")), inner.read(found.get(2, b"" if inner.wire == 2 else 0))
+
+    return _Codec(2, write, read)
+
+
+def _encode(message: _Message, obj: Obj) -> bytes:
+    out = bytearray()
+    for one in message.fields:
+        if one.inlined:
+            part = _encode(one.inlined, obj)
+            out += _varint(one.number << 3 | 2)
+            out += _sized(part)
+            continue
+        value = obj.get(one.name)
+        if value is None:
+            continue
+        codec = one.codec
+        tag = _varint(one.number << 3 | codec.wire)
+        if one.kind.startswith("map<"):
+            for key in sorted(value):
+                out += tag
+                out += codec.write((key, value[key]))
+        elif one.repeated:
+            for item in value:
+                out += tag
+                out += codec.write(item if item is not None or codec is _RAW else {})
+        else:
+            out += tag
+            out += codec.write(value)
+    return bytes(out)
+
+
+def _decode(message: _Message, data: Any, into: Obj | None = None) -> Obj:
+    if not isinstance(data, bytes):
+        raise Malformed("proto: wrong wireType for a message")
+    obj: Obj = {} if into is None else into
+    for number, raw in _read(data):
+        one = message.by_number.get(number)
+        if one is None:
+            continue
+        if one.inlined:
+            _decode(one.inlined, raw, obj)
+            continue
+        codec = one.codec
+        if one.kind.startswith("map<"):
+            key, value = codec.read(raw)
+            obj.setdefault(one.name, {})[key] = value
+        elif one.repeated:
+            items = obj.setdefault(one.name, [])
+            if codec.packed and isinstance(raw, bytes):
+                items += codec.packed(raw)
+            else:
+                items.append(codec.read(raw))
+        elif codec.wire == 0 and not isinstance(raw, int):
+            raise Malformed(f"proto: wrong wireType for field {one.name}")
+        else:
+            value = codec.read(raw)
+            if value is not None:
+                obj[one.name] = value
+    return obj
+
+
+# ---------------------------------------------------------------- bodies
+
+
+@cache
+def _kinds() -> dict[GVK, tuple[str, str]]:
+    definitions = catalog()
+    return {kind: build.message_name(name) for name in definitions.names for kind in definitions[name].kinds}
+
+
+def _message_of(api_version: str, kind: str) -> _Message:
     try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00")).astimezone(UTC)
-    except (ValueError, AttributeError):
-        raise ProtobufError(f"{value!r} is not a time") from None
-    span = moment - _EPOCH
-    return message.encode({"seconds": span // timedelta(seconds=1), "nanos": moment.microsecond * 1000})
+        gvk = GVK(*split_api_version(api_version), kind)
+    except ValueError:
+        raise Unsupported(f"unexpected GroupVersion string: {api_version}") from None
+    package, name = _kinds().get(gvk) or (_META, kind)
+    if name not in _table().get(package, {}) or (package == _META and gvk not in _kinds() and kind not in _EVERYWHERE):
+        raise Unsupported(f'no kind "{kind}" is registered for version "{api_version}"')
+    if name == "PartialObjectMetadataList" and gvk.version == "v1beta1":
+        package = _META + "beta1"
+    return _message(package, name)
 
 
-def _moment(found: Obj) -> datetime | None:
-    """Returns the time, None for Go's zero time (written as an empty message)."""
-    if not found.get("seconds") and not found.get("nanos"):
-        return None
-    return _EPOCH + timedelta(seconds=found.get("seconds") or 0, microseconds=(found.get("nanos") or 0) // 1000)
-
-
-def _decode_time(_: _Message, found: Obj) -> str | None:
-    moment = _moment(found)
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _decode_micro_time(_: _Message, found: Obj) -> str | None:
-    moment = _moment(found)
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _encode_quantity(message: _Message, value: Any) -> bytes:
-    return message.encode({"string": str(value)})
-
-
-def _decode_quantity(_: _Message, found: Obj) -> str:
-    return str(found.get("string") or "0")
-
-
-def _encode_int_or_string(message: _Message, value: Any) -> bytes:
-    if isinstance(value, str):
-        return message.encode({"type": 1, "intVal": 0, "strVal": value})
-    return message.encode({"type": 0, "intVal": value, "strVal": ""})
-
-
-def _decode_int_or_string(_: _Message, found: Obj) -> int | str:
-    return str(found.get("strVal") or "") if found.get("type") else int(found.get("intVal") or 0)
-
-
-def _encode_json(message: _Message, value: Any) -> bytes:
-    field = "Raw" if message.name.endswith("FieldsV1") else "raw"
-    return message.encode({field: base64.b64encode(msgspec.json.encode(value)).decode()})
-
-
-def _decode_json(_: _Message, found: Obj) -> Any:
-    raw = base64.b64decode(found.get("raw") or found.get("Raw") or "")
-    if not raw:
-        return None
-    if raw.startswith(MAGIC):
-        return decode(raw)
+def supports(api_version: str, kind: str) -> bool:
+    """Tells whether a kind has a protobuf form."""
     try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtobufError(str(error)) from None
+        _message_of(api_version, kind)
+    except Unsupported:
+        return False
+    return True
 
 
-def _encode_list(message: _Message, value: Any) -> bytes:
-    return message.encode({"items": value})
+def encode(obj: Obj) -> bytes:
+    """Encodes an object or list, which names its kind; raises Unsupported."""
+    api_version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
+    raw = _encode(_message_of(api_version, kind), obj)
+    names = b"\x0a" + _sized(api_version.encode()) + b"\x12" + _sized(kind.encode())
+    return MAGIC + b"\x0a" + _sized(names) + b"\x12" + _sized(raw) + b"\x1a\x00\x22\x00"
 
 
-def _decode_list(_: _Message, found: Obj) -> list[Any]:
-    return found.get("items") or []
+def encode_watch_event(kind: str, obj: Obj) -> bytes:
+    """Returns one frame of a watch: its length in four bytes, then a WatchEvent with the encoded object."""
+    raw = b"\x0a" + _sized(encode(obj))
+    event = b"\x0a" + _sized(kind.encode()) + b"\x12" + _sized(raw)
+    return struct.pack(">I", len(event)) + event
 
 
-def _encode_or_array(message: _Message, value: Any) -> bytes:
-    return message.encode({"jSONSchemas": value} if isinstance(value, list) else {"schema": value})
+def decode(body: bytes) -> Obj:
+    """Decodes a body; apiVersion and kind come from its envelope. Raises Malformed."""
+    if not body.startswith(MAGIC):
+        raise Malformed("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+    unknown = _nested(bytes(body[4:]))
+    names = _nested(unknown.get(1, b""))
+    api_version, kind = _text(names.get(1, b"")), _text(names.get(2, b""))
+    raw = unknown.get(2, b"")
+    if unknown.get(4) == b"application/json":
+        return json_codec.parse(raw)  # type: ignore[no-any-return]
+    typed = {"kind": kind, "apiVersion": api_version}
+    try:
+        return typed | _decode(_message_of(api_version, kind), raw)
+    except Unsupported as problem:
+        raise Malformed(str(problem)) from None
+    except (RecursionError, struct.error, ValueError) as problem:
+        raise problem if isinstance(problem, Malformed) else Malformed("proto: bad message") from None
 
 
-def _decode_or_array(_: _Message, found: Obj) -> Any:
-    return found["jSONSchemas"] if found.get("jSONSchemas") else found.get("schema")
-
-
-def _encode_or_bool(message: _Message, value: Any) -> bytes:
-    return message.encode({"allows": value} if isinstance(value, bool) else {"allows": True, "schema": value})
-
-
-def _decode_or_bool(_: _Message, found: Obj) -> Any:
-    return found["schema"] if "schema" in found else bool(found.get("allows"))
-
-
-def _encode_or_texts(message: _Message, value: Any) -> bytes:
-    return message.encode({"property": value} if isinstance(value, list) else {"schema": value})
-
-
-def _decode_or_texts(_: _Message, found: Obj) -> Any:
-    return found["property"] if found.get("property") else found.get("schema")
-
-
-_SPECIAL: dict[str, tuple[Callable[[_Message, Any], bytes], Callable[[_Message, Obj], Any]]] = {
-    "Time": (_encode_time, _decode_time),
-    "MicroTime": (_encode_time, _decode_micro_time),
-    "Quantity": (_encode_quantity, _decode_quantity),
-    "IntOrString": (_encode_int_or_string, _decode_int_or_string),
-    "RawExtension": (_encode_json, _decode_json),
-    "FieldsV1": (_encode_json, _decode_json),
-    "JSON": (_encode_json, _decode_json),
-    "ExtraValue": (_encode_list, _decode_list),
-    "Verbs": (_encode_list, _decode_list),
-    "JSONSchemaPropsOrArray": (_encode_or_array, _decode_or_array),
-    "JSONSchemaPropsOrBool": (_encode_or_bool, _decode_or_bool),
-    "JSONSchemaPropsOrStringArray": (_encode_or_texts, _decode_or_texts),
-}
+def decode_watch_events(data: bytes) -> Iterator[tuple[str, Obj]]:
+    """Yields (type, object) of whole frames: what a client of a protobuf watch reads."""
+    at = 0
+    while at + 4 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        found = _nested(data[at + 4 : at + 4 + length])
+        yield _text(found.get(1, b"")), decode(_nested(found.get(2, b"")).get(1, b""))
+        at += 4 + length

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from proa.meta.objects import Obj
 
-FORM = 2  # of the compact form; part of the cache's name
+FORM = 3  # of the compact form; part of the cache's name
 PREFIX = "#/$defs/"
 _SCHEMA = "kubernetes-json-schema/v1.36.0-local/_definitions.json"
 _HERE = Path(__file__).parent
@@ -95,12 +95,12 @@ def _compile(name: str, schema: Obj, known: Obj, proto: Obj) -> Obj:
     short = short_name(name)
     defaults, nulls = known["defaults"].get(short, {}), known["nulls"].get(short, ())
     values, pointers = known["values"].get(short, ()), known["pointers"].get(short, ())
-    order = _order(name, proto)
+    order = _order(name, proto, {plain_name(field) for field in schema["properties"]})
     fields: Obj = {}
-    for field in sorted(schema["properties"], key=lambda one: order.get(_plain(one), (10**6, ""))[0]):
+    for field in sorted(schema["properties"], key=lambda one: order.get(plain_name(one), (10**6, ""))[0]):
         prop = schema["properties"][field]
         kind = _type(prop)
-        inlined = order.get(_plain(field), (0, ""))[1]
+        inlined = order.get(plain_name(field), (0, ""))[1]
         omitted = field in values or "LocalObjectReference" in (inlined, short.rpartition(".")[2])
         zero = field in defaults and defaults[field] in ("", 0, {}) and not omitted
         flags = "n" if field in nulls else "a" if zero else ""
@@ -130,30 +130,32 @@ def _type(prop: Obj) -> str:
     return _SCALARS[kind, prop.get("format")]
 
 
-def _plain(field: str) -> str:
+def plain_name(field: str) -> str:
+    """Returns a field's name as JSON and protobuf have it in common: lower case, without punctuation."""
     return field.replace("-", "").replace("$", "").lower()
 
 
-def _order(definition: str, proto: Obj) -> dict[str, tuple[int, str]]:
-    """Maps each field, in lower case, to its place in the Go struct and the inlined struct that it comes from."""
-    package, _, message = definition.rpartition(".")
-    package = package.replace("io.k8s.", "k8s.io.", 1).replace("-", "_")
+def _order(definition: str, proto: Obj, known: set[str]) -> dict[str, tuple[int, str]]:
+    """Maps each field, in lower case, to its place in the Go struct and the inlined struct that it comes from.
+
+    Go embeds a struct where the protobuf message has a field of a message type that JSON does not have (`known`).
+    """
+    package, message = message_name(definition)
     places: dict[str, tuple[int, str]] = {"kind": (0, ""), "apiversion": (1, "")}
 
     def walk(table: Obj, inlined: str) -> None:
         for field, (_, kind, *_rest) in table.items():
-            places.setdefault(field.lower(), (len(places), inlined))
             nested = proto.get(package, {}).get(kind)
-            if nested and _is_inlined(field, kind):
+            if nested and plain_name(field) not in known:
                 walk(nested, kind)
+            else:
+                places.setdefault(plain_name(field), (len(places), inlined))
 
     walk(proto.get(package, {}).get(message, {}), "")
     return places
 
 
-def _is_inlined(field: str, kind: str) -> bool:
-    """Tells whether Go embeds the struct: then the field bears the type's name, and JSON does not show it."""
-    return field.lower() == kind.lower() or (field, kind) in {
-        ("handler", "ProbeHandler"),
-        ("rule", "Rule"),
-    }
+def message_name(definition: str) -> tuple[str, str]:
+    """Returns the protobuf package and message of a definition."""
+    package, _, message = definition.rpartition(".")
+    return package.replace("io.k8s.", "k8s.io.", 1).replace("-", "_"), message

@@ -91,6 +91,9 @@ class Catalog:
     def __contains__(self, name: str) -> bool:
         return name in self._index
 
+    def get(self, name: str) -> Definition | None:
+        return self[name] if name in self._index else None
+
     @property
     def names(self) -> list[str]:
         return list(self._index)
