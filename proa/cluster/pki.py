@@ -118,7 +118,7 @@ class Pki:
         """Makes what is missing, and the leaves anew that expire or are named differently.
 
         There are authorities, a key that signs service accounts' tokens, one that encrypts secrets on disk, and the
-        leaves. Returns the paths that were issued. Raises PermissionError or OSError if the directory cannot be written.
+        leaves. Returns the paths that were issued. Raises OSError if the directory cannot be written.
         """
         moment = now or datetime.now(UTC)
         self.directory.mkdir(parents=True, exist_ok=True)
