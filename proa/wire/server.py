@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class RequestBody:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._size = 0  # of the waiting parts
-        self.parts: deque[bytes] = deque()
+        self.parts: list[bytes] = []  # few, and a deque takes half a KiB
         self.complete = False
         self.refused = False
         self.expect_continue = False
@@ -86,13 +86,13 @@ class RequestBody:
                 await self.waiter
             finally:
                 self.waiter = None
-        part = self.parts.popleft()
+        part = self.parts.pop(0)
         self._size -= len(part)
         return part
 
     async def read(self, size_max: int) -> bytes:
         if self.complete and len(self.parts) <= 1:  # almost always
-            part = self.parts.popleft() if self.parts else b""
+            part = self.parts.pop(0) if self.parts else b""
             if len(part) > size_max:
                 raise BodyTooLarge
             return part
@@ -154,7 +154,7 @@ class Connection(Endpoint):
         self._current: _Exchange | None = None  # the one whose head or body is arriving
         self._head_bytes = 0  # received of a head that is not complete
         self._header_bytes = 0
-        self._queue: deque[_Exchange] = deque()  # complete heads; the first is being answered
+        self._queue: list[_Exchange] = []  # complete heads; the first is being answered
         self._task: asyncio.Task[None] | None = None
         self._leftover: bytes | None = None  # what followed a request that asks for an upgrade
         self._lingering = False
@@ -304,7 +304,7 @@ class Connection(Endpoint):
                 exchange = self._queue[0]
                 if not await self._answer(exchange):
                     return
-                self._queue.popleft()
+                del self._queue[0]
                 if not self._queue:
                     self.resume()
             self.server.idled(self)
@@ -342,6 +342,7 @@ class Connection(Endpoint):
             return False
         if response is None:
             raise ConnectionAbortedError("the handler gave no answer")
+        del request
         unread = not exchange.body.complete
         close = unread or not exchange.keep_alive or self.server.closing
         await self._send(exchange, response, close)
@@ -381,6 +382,7 @@ class Connection(Endpoint):
         self, exchange: _Exchange, response: Response, chunks: AsyncIterator[bytes], close: bool, bodiless: bool
     ) -> None:
         chunked = not exchange.http10
+        exchange.headers, exchange.repeated = {}, {}  # a stream may last for hours
         try:
             close = close or not chunked
             await self.send(_head(response.status, response.headers, None, close, chunked=chunked and not bodiless))
