@@ -1,0 +1,1 @@
+"""Approves and signs certificate requests, and cleans old ones up."""

@@ -1,0 +1,1 @@
+"""PodDisruptionBudgets: how many more pods may be evicted."""

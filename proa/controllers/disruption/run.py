@@ -1,0 +1,123 @@
+"""Keeps the status of disruption budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from proa.client.resources import (
+    CUSTOMRESOURCEDEFINITIONS,
+    DEPLOYMENTS,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    STATEFULSETS,
+)
+from proa.controllers.discovery import Kinds
+from proa.controllers.disruption.plan import failed, needs_scale, status
+from proa.controllers.runtime import Context, Controller, Result, ignore_absent
+from proa.meta.errors import StatusError
+from proa.meta.gvk import split_api_version
+from proa.meta.objects import Obj, controller_of, key_of, labels_of, metadata, namespace_of, split_key
+from proa.meta.selectors import LabelSelector, from_object
+
+
+class _Unknown(Exception):
+    """The size that a pod's controller is set to cannot be found out."""
+
+
+class DisruptionController(Controller):
+    name = "disruption-controller"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._budgets = self.watch(PODDISRUPTIONBUDGETS)
+        self._pods = self.watch(PODS, self._keys_of_pod, relevant=_facts)
+        self._kinds = Kinds(self.need(CUSTOMRESOURCEDEFINITIONS))
+        self._sized = {
+            ("apps", "ReplicaSet"): self.watch(REPLICASETS, self._keys_of_namespace, relevant=_size),
+            ("apps", "Deployment"): self.watch(DEPLOYMENTS, self._keys_of_namespace, relevant=_size),
+            ("apps", "StatefulSet"): self.watch(STATEFULSETS, self._keys_of_namespace, relevant=_size),
+            ("", "ReplicationController"): self.watch(REPLICATIONCONTROLLERS, self._keys_of_namespace, relevant=_size),
+        }
+
+    def _keys_of_pod(self, pod: Obj) -> Iterable[str]:
+        for budget in self._budgets.objects(namespace_of(pod)):
+            if _selector(budget).matches(labels_of(pod)):
+                yield key_of(budget)
+
+    def _keys_of_namespace(self, obj: Obj) -> Iterable[str]:
+        return [key_of(budget) for budget in self._budgets.objects(namespace_of(obj)) if needs_scale(budget)]
+
+    async def reconcile(self, key: str) -> Result | None:
+        namespace, name = split_key(key)
+        budget = self._budgets.get(name, namespace)
+        if budget is None:
+            return None
+        selector = _selector(budget)
+        pods = [pod for pod in self._pods.objects(namespace) if selector.matches(labels_of(pod))]
+        now = self.clock.now()
+        recheck_seconds = None
+        try:
+            scale = await self._scale(pods) if needs_scale(budget) else 0
+            changed, recheck_seconds = status(budget, pods, scale, now)
+        except (_Unknown, ValueError) as error:
+            self.events.event(budget, "Warning", "CalculateExpectedPodCountFailed", str(error))
+            wanted = failed(budget, str(error), now)
+            changed = None if wanted == budget.get("status") else wanted
+            recheck_seconds = 30.0
+        if changed is not None:
+            updated = {**budget, "status": changed}
+            await ignore_absent(self.client.update(PODDISRUPTIONBUDGETS, updated, subresource="status"))
+        return Result(recheck_seconds)
+
+    async def _scale(self, pods: Sequence[Obj]) -> int:
+        """Returns the sum of the sizes of the pods' controllers; raises _Unknown."""
+        sizes: dict[str, int] = {}
+        for pod in pods:
+            reference = controller_of(pod)
+            if reference is None:
+                continue  # a pod without a controller is counted by nobody
+            if reference["uid"] not in sizes:
+                owner_uid, size = await self._size_of(namespace_of(pod), reference)
+                sizes[owner_uid] = size
+                sizes.setdefault(reference["uid"], 0 if owner_uid != reference["uid"] else size)
+        return sum(sizes.values())
+
+    async def _size_of(self, namespace: str, reference: Obj) -> tuple[str, int]:
+        """Returns the uid and size of what sets a pod's number: a replica set's deployment rather than itself."""
+        group, _ = split_api_version(reference["apiVersion"])
+        informer = self._sized.get((group, reference["kind"]))
+        if informer is not None:
+            owner = informer.get(reference["name"], namespace)
+            if owner is None or metadata(owner).get("uid") != reference["uid"]:
+                return reference["uid"], 0
+            above = controller_of(owner) if reference["kind"] == "ReplicaSet" else None
+            if above is not None and above.get("kind") == "Deployment":
+                return await self._size_of(namespace, above)
+            return reference["uid"], _size(owner)
+        for kind in self._kinds.all():
+            if kind.group_kind == (group, reference["kind"]):
+                try:
+                    scale = await self.client.get(kind.resource, reference["name"], namespace, subresource="scale")
+                except StatusError as error:
+                    if error.code == 404:
+                        break
+                    raise
+                return reference["uid"], int((scale.get("spec") or {}).get("replicas") or 0)
+        raise _Unknown(f"{reference['kind']}.{group} does not implement the scale subresource")
+
+
+def _selector(budget: Obj) -> LabelSelector:
+    return from_object(budget["spec"].get("selector"))
+
+
+def _size(owner: Obj) -> int:
+    value = owner["spec"].get("replicas")
+    return 1 if value is None else int(value)
+
+
+def _facts(pod: Obj) -> object:
+    status = pod.get("status") or {}
+    ready = [one.get("status") for one in status.get("conditions") or () if one.get("type") == "Ready"]
+    return labels_of(pod), status.get("phase"), ready, metadata(pod).get("deletionTimestamp"), controller_of(pod)
