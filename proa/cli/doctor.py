@@ -6,11 +6,7 @@ import sys
 
 import click
 
-_MARKS = {
-    "ok": click.style("ok  ", fg="green"),
-    "note": click.style("note", fg="yellow"),
-    "bad": click.style("BAD ", fg="red"),
-}
+_COLORS = {"ok": "green", "note": "yellow", "bad": "red"}
 
 
 @click.command()

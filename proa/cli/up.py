@@ -16,6 +16,7 @@ from proa.cli.options import cluster_options
 @click.option("--simulated-nodes", type=click.IntRange(0), help="Nodes that only pretend to run pods [default: 0].")
 @click.option("--port", type=click.IntRange(1, 65535), help="API server port [default: 6443 or the next free one].")
 @click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
+@click.option("--separate", is_flag=True, default=None, help="One process per control-plane component.")
 @click.option("--merge/--no-merge", default=True, help="Put context proa-NAME into your kubeconfig [default: yes].")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but problems.")
 def up(
@@ -25,6 +26,7 @@ def up(
     simulated_nodes: int | None,
     port: int | None,
     store: str,
+    separate: bool | None,
     merge: bool,
     quiet: bool,
 ) -> None:
@@ -42,6 +44,7 @@ def up(
         port=port,
         directory=data_dir,
         store=store,
+        separate=separate,
         merge=merge,
     )
     before = time.monotonic()

@@ -38,6 +38,17 @@ def agent_binding() -> Obj:
     }
 
 
+def cloud_binding() -> Obj:
+    """Lets the cloud controllers, as a process of their own, get the identities of their service accounts."""
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "proa:cloud-controller-manager"},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "system:kube-controller-manager"},
+        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": "system:cloud-controller-manager"}],
+    }
+
+
 def dns_service(address: str) -> Obj:
     """The usual service of the cluster's DNS. It selects nothing: each node answers on its address itself."""
     return {
@@ -65,7 +76,12 @@ def dns_service(address: str) -> Obj:
 
 async def ensure(client: Client, dns_address: str) -> None:
     """Creates what is missing and renews the rights; raises StatusError."""
-    for resource, obj in ((CLUSTERROLES, agent_role()), (CLUSTERROLEBINDINGS, agent_binding())):
+    rights = (
+        (CLUSTERROLES, agent_role()),
+        (CLUSTERROLEBINDINGS, agent_binding()),
+        (CLUSTERROLEBINDINGS, cloud_binding()),
+    )
+    for resource, obj in rights:
         if not await _create(client, resource, obj):
             await client.patch(resource, obj["metadata"]["name"], obj, patch_type=MERGE_PATCH)
     await _create(client, SERVICES, dns_service(dns_address))

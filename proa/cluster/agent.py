@@ -75,6 +75,16 @@ def load(path: Path) -> AgentConfig:
     return msgspec.json.decode(path.read_bytes(), type=AgentConfig)
 
 
+def client_config(config: AgentConfig) -> ClientConfig:
+    """Returns how the agent connects; its certificate may be renewed on disk."""
+    return ClientConfig(
+        server=config.server,
+        authority=Source(file=Path(config.authority)),
+        certificate=Source(file=Path(config.certificate)),
+        key=Source(file=Path(config.key)),
+    )
+
+
 def kubelet_options(config: AgentConfig) -> KubeletOptions:
     directory = Path(config.directory)
     return KubeletOptions(
@@ -101,15 +111,7 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self.config = config
         self.clock = SystemClock()
-        self.client = HttpClient(
-            ClientConfig(
-                server=config.server,
-                authority=Source(file=Path(config.authority)),
-                certificate=Source(file=Path(config.certificate)),
-                key=Source(file=Path(config.key)),
-            ),
-            user_agent="proa-agent",
-        )
+        self.client = HttpClient(client_config(config), user_agent="proa-agent")
         self.informers = SharedInformers(self.client)
         own = frozenset({config.dns_address} if config.dns_address else ())
         facts = NodeFacts(name=config.node_name, addresses=tuple(config.node_addresses), own_addresses=own)

@@ -7,6 +7,7 @@ same. The API server serves before the scheduler's modules are even imported.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import importlib
@@ -46,10 +47,11 @@ class Part(Protocol):
 
 
 class ControlPlane:
-    """All of a cluster's control plane, in this process."""
+    """A cluster's control plane in this process: all of it, or, `alone`, the API server without the others."""
 
-    def __init__(self, cluster: Cluster, clock: Clock | None = None) -> None:
+    def __init__(self, cluster: Cluster, clock: Clock | None = None, *, alone: bool = False) -> None:
         self.cluster = cluster
+        self.alone = alone
         self.clock = clock or SystemClock()
         self.context: ssl.SSLContext | None = None
         self.parts: list[Part] = []
@@ -68,7 +70,7 @@ class ControlPlane:
             store=cluster.store or str(cluster.path / "store" / "state.db"),
             bind_address=addresses,
             port=cluster.port,
-            advertise_address=addresses[-1],
+            advertise_address=cluster.advertise_address or addresses[-1],
             ssl_context=self.context,
             kubelet_context=client_context(
                 pki / "ca.crt", pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key"
@@ -76,6 +78,8 @@ class ControlPlane:
             service_range=cluster.service_range,
             service_account_key=(pki / "sa.key").read_bytes(),
             proxy_authorities=[(pki / "front-proxy-ca.crt").read_bytes()],
+            audit_log=cluster.path / "logs" / "audit.log",
+            encryption_keys=[base64.b64decode(one) for one in (pki / "encryption.key").read_text().split()],
         )
         self.server = ApiServer(options, self.clock)
         try:
@@ -85,11 +89,12 @@ class ControlPlane:
         self.parts.append(self.server)
         log.info("API server serves on %s, port %d", ", ".join(addresses), self.server.port)
         await addons.ensure(self.client(_ADMIN), cluster.dns_address)
-        self.informers = SharedInformers(self.client(_READER))
-        await self._start_controllers()
-        await self._start_scheduler()
-        if cluster.simulated_nodes:
-            await self._start_simulated_nodes()
+        if not self.alone:
+            self.informers = SharedInformers(self.client(_READER))
+            await self._start_controllers()
+            await self._start_scheduler()
+            if cluster.simulated_nodes:
+                await self._start_simulated_nodes()
         self._tasks.append(asyncio.create_task(self._renew_certificates(), name="certificates"))
         # What lives now lives for ever: keep it out of every later collection.
         gc.collect()
@@ -152,23 +157,30 @@ class ControlPlane:
 
 
 def listen_addresses(cluster: Cluster) -> list[str]:
-    """Returns where the API server listens: this machine alone, and the cluster's segment for isolated nodes."""
+    """Returns where the API server listens: as configured, or on this machine alone and the cluster's segment."""
+    if cluster.bind_addresses:
+        return list(cluster.bind_addresses)
     return ["127.0.0.1", nodes.host_address(cluster)] if cluster.nodes else ["127.0.0.1"]
 
 
-async def serve(cluster: Cluster) -> None:
+async def serve(cluster: Cluster, *, alone: bool = False) -> None:
     """Runs the control plane until SIGTERM or SIGINT."""
-    plane = ControlPlane(cluster)
+    plane = ControlPlane(cluster, alone=alone)
     logs.dump_on_signal()
+    try:
+        await plane.start()
+        await until_told()
+    finally:
+        await plane.stop()
+
+
+async def until_told() -> None:
+    """Waits for SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    try:
-        await plane.start()
-        await stopped.wait()
-    finally:
-        await plane.stop()
+    await stopped.wait()
 
 
 def main(arguments: Sequence[str]) -> int:

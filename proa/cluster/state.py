@@ -63,10 +63,15 @@ class Cluster:
     nodes: tuple[Node, ...] = ()
     simulated_nodes: int = 0
     store: str = ""
+    separate: bool = False  # API server, scheduler and controllers as processes of their own
     service_range: str = SERVICE_RANGE
     pod_range: str = POD_RANGE
     dns_address: str = DNS_ADDRESS
     kubeconfig: str = ""  # the user's file that holds the context, if merged
+    # Where the API server listens, and the address by which it is reached: by default this machine alone, and the
+    # segment of isolated nodes.
+    bind_addresses: tuple[str, ...] = ()
+    advertise_address: str = ""
     labels: dict[str, str] = field(default_factory=dict)
 
     @property

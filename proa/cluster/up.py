@@ -47,6 +47,7 @@ class Wishes:
     port: int | None = None
     directory: Path | None = None
     store: str = ""
+    separate: bool | None = None
     merge: bool = True
 
 
@@ -152,6 +153,7 @@ def _check_same(known: Cluster, wishes: Wishes) -> None:
         ("simulated nodes", known.simulated_nodes, wishes.simulated_nodes),
         ("port", known.port, wishes.port),
         ("store", known.store, wishes.store or None),
+        ("separate processes", known.separate, wishes.separate),
     ):
         if asked is not None and is_ != asked:
             raise Problem(f"cluster {known.name!r} exists with {what} {is_}, not {asked}", remedy)
@@ -193,6 +195,7 @@ def _plan(wishes: Wishes) -> Cluster:
         nodes=tuple(Node(name=f"node-{number}", number=number) for number in range(1, count + 1)),
         simulated_nodes=wishes.simulated_nodes or 0,
         store=wishes.store,
+        separate=bool(wishes.separate),
     )
 
 
@@ -235,13 +238,7 @@ def run_plan(cluster: Cluster) -> supervisor.RunPlan:
     """Writes each node's configuration and returns what the supervisor shall run."""
     logs = cluster.path / "logs"
     python = [sys.executable, "-m"]
-    programs = [
-        supervisor.Program(
-            name="server",
-            command=[*python, "proa.cluster.server", cluster.directory],
-            log=str(logs / "server.log"),
-        )
-    ]
+    programs = control_plane(cluster)
     for node in cluster.nodes:
         settings = containerd_settings(cluster, node)
         for directory in (settings.root, settings.state, settings.cni_config):
@@ -265,6 +262,19 @@ def run_plan(cluster: Cluster) -> supervisor.RunPlan:
             ),
         ]
     return supervisor.RunPlan(run=str(cluster.run), programs=programs)
+
+
+def control_plane(cluster: Cluster) -> list[supervisor.Program]:
+    """Returns the control plane's processes: one, or one per component."""
+    proa = [sys.executable, "-m", "proa.cli"]
+    commands = {"server": [sys.executable, "-m", "proa.cluster.server", cluster.directory]}
+    if cluster.separate:
+        verbs = ("apiserver", "controller-manager", "cloud-controller-manager", "scheduler")
+        commands = {verb: [*proa, verb, "--data-dir", cluster.directory] for verb in verbs}
+    return [
+        supervisor.Program(name=name, command=command, log=str(cluster.path / "logs" / f"{name}.log"))
+        for name, command in commands.items()
+    ]
 
 
 def containerd_settings(cluster: Cluster, node: Node) -> containerd.Settings:

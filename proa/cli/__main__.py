@@ -1,0 +1,5 @@
+"""python -m proa.cli"""
+
+from proa.cli import main
+
+main()

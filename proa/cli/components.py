@@ -1,0 +1,119 @@
+"""proa apiserver, scheduler, controller-manager, cloud-controller-manager, kubelet, proxy: one component per process"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from proa.cli.options import cluster_options, find
+
+if TYPE_CHECKING:
+    from proa.client.kubeconfig import ClientConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _connection_options(function: F) -> F:
+    function = click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path),
+        help="How to connect [default: as the cluster's own].",
+    )(function)
+    return cluster_options(function)
+
+
+def _elect_option(function: F) -> F:
+    return click.option("--leader-elect/--no-leader-elect", default=True, help="Of several, one works at a time.")(
+        function
+    )
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    from proa.cluster import logs
+    from proa.wire.server import run
+
+    logs.configure()
+    run(work)
+
+
+def _config(name: str | None, data_dir: Path | None, kubeconfig: Path | None, component: str) -> ClientConfig:
+    from proa.cluster import standalone
+
+    if kubeconfig:
+        return standalone.from_kubeconfig(kubeconfig)
+    return standalone.identity(find(name, data_dir), component)
+
+
+@click.command()
+@cluster_options
+def apiserver(name: str | None, data_dir: Path | None) -> None:
+    """Run a cluster's API server alone."""
+    from proa.cluster.server import serve
+
+    _run(serve(find(name, data_dir), alone=True))
+
+
+@click.command()
+@_connection_options
+@_elect_option
+def scheduler(name: str | None, data_dir: Path | None, kubeconfig: Path | None, leader_elect: bool) -> None:
+    """Run the scheduler alone, for a cluster of ours or any other."""
+    from proa.cluster.standalone import run_scheduler
+
+    _run(run_scheduler(_config(name, data_dir, kubeconfig, "scheduler"), elect=leader_elect))
+
+
+@click.command("controller-manager")
+@_connection_options
+@_elect_option
+def controller_manager(name: str | None, data_dir: Path | None, kubeconfig: Path | None, leader_elect: bool) -> None:
+    """Run the controllers alone. Keys and ranges are those of the cluster."""
+    from proa.cluster.standalone import run_controllers
+
+    config = _config(name, data_dir, kubeconfig, "controller-manager")
+    _run(run_controllers(config, find(name, data_dir), cloud=False, elect=leader_elect))
+
+
+@click.command("cloud-controller-manager")
+@_connection_options
+@_elect_option
+def cloud_controller_manager(
+    name: str | None, data_dir: Path | None, kubeconfig: Path | None, leader_elect: bool
+) -> None:
+    """Run the cloud controllers alone, with the local provider."""
+    from proa.cluster.standalone import run_controllers
+
+    config = _config(name, data_dir, kubeconfig, "cloud-controller-manager")
+    _run(run_controllers(config, find(name, data_dir), cloud=True, elect=leader_elect))
+
+
+@click.command()
+@click.option("--config", "file", required=True, type=click.Path(path_type=Path, exists=True), help="agent.json")
+def kubelet(file: Path) -> None:
+    """Run a node's kubelet alone, in this network namespace."""
+    from proa.cluster.standalone import run_kubelet
+
+    _run(run_kubelet(file))
+
+
+@click.command()
+@_connection_options
+@click.option("--node-name", required=True, help="The node that this is.")
+@click.option("--node-ip", "addresses", multiple=True, required=True, help="An address for node ports.")
+@click.option("--cluster-cidr", default="10.244.0.0/16", show_default=True, help="The pods' addresses.")
+def proxy(
+    name: str | None,
+    data_dir: Path | None,
+    kubeconfig: Path | None,
+    node_name: str,
+    addresses: tuple[str, ...],
+    cluster_cidr: str,
+) -> None:
+    """Run a node's service proxy alone, in this network namespace."""
+    from proa.cluster.standalone import run_proxy
+
+    ranges = {"ip6" if ":" in one else "ip": one for one in cluster_cidr.split(",")}
+    _run(run_proxy(_config(name, data_dir, kubeconfig, "proxy"), node_name, addresses, ranges))
