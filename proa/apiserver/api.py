@@ -15,6 +15,7 @@ from proa.apiserver.authz.chain import refusal
 from proa.apiserver.contracts import Attributes, Authorizer, SpecialHandler
 from proa.apiserver.decoding import expected_kind
 from proa.apiserver.encoding import Recent
+from proa.apiserver.fieldmanagement import FieldManagement
 from proa.apiserver.fields import checked, definition_of
 from proa.apiserver.generic.deletion import answers_with_object, delete, delete_collection, delete_request
 from proa.apiserver.generic.selection import list_query, selection
@@ -49,7 +50,7 @@ class Core:
         self.authorizer = authorizer
         # Handlers of virtual resources and subresources, by verb; they run after authorization.
         self.special: dict[SpecialKey, Mapping[str, SpecialHandler]] = {}
-        self.patcher = Patcher(resources)
+        self.patcher = Patcher(FieldManagement(resources, shared.clock))
         self.recent_frames = Recent(1024)
         self._stores: dict[GVR, GenericStore] = {}
         self._verbs: dict[str, Callable[[GenericStore, ApiRequest, Call, Subresource | None], Awaitable[Answer]]] = {

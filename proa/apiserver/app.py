@@ -172,6 +172,7 @@ class ApiServer:
         self.api = Core(self.resources, shared, parts.authorizer)
         self._pools = [self._pool(text) for text in options.service_range.split(",")]
         self._ports = PortPool(self.store, *options.node_ports)
+        shared.manage_fields = self.api.patcher.management.track
         shared.interceptors = {("", "services"): ServiceAllocation(self._pools, self._ports)}
         self.http = HttpServer(self.api, parts.authenticator, InFlight(options.reads_max, options.writes_max))
         parts.attach(self.api, self.http)

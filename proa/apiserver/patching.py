@@ -12,11 +12,12 @@ from proa.apis.apiextensions.decoding import decoded as custom_decoded
 from proa.apis.registry import Subresource
 from proa.apiserver.answers import Answer, ObjectAnswer, PlainAnswer
 from proa.apiserver.decoding import check_kind
-from proa.apiserver.fields import definition_of
+from proa.apiserver.fieldmanagement import FieldManagement
+from proa.apiserver.fields import checked, definition_of
 from proa.apiserver.generic.shared import Call
 from proa.apiserver.generic.store import GenericStore
-from proa.apiserver.resources import Resources
-from proa.apiserver.scale import write_scale
+from proa.apiserver.requestinfo import is_true
+from proa.apiserver.scale import read_scale, scale_patch, write_scale
 from proa.client.interface import APPLY_PATCH, STRATEGIC_PATCH, ApiRequest
 from proa.meta.errors import StatusError, bad_request
 from proa.meta.gvk import GVK
@@ -27,13 +28,13 @@ from proa.meta.patch import apply_patch, patched_into, unfit
 class Patcher:
     """Applies patches; knows the schemas that strategic merge and apply need."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(self, management: FieldManagement) -> None:
+        self.management = management
 
     async def patch(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
         patching = replace(call, parameters={**call.parameters, "_patch": "true"})
         if request.patch_type == APPLY_PATCH:
-            raise StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+            return await self._apply(store, request, patching, sub)
         if sub is not None and sub.name == "scale":
             scale = await write_scale(store, patching, lambda old: self._changed(store, request, call, old, sub))
             return PlainAnswer(scale)
@@ -44,6 +45,31 @@ class Patcher:
 
         written = await store.update(patching, produce, sub=sub)
         return ObjectAnswer(store, None if written.deleted else written.entry, written.obj)
+
+    async def _apply(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        """Server-side apply: creates what does not exist, unless through a subresource."""
+        call.applying = True
+        resource = store.resource
+        scaling = sub is not None and sub.name == "scale"
+        patch = scale_patch(resource, request.body) if scaling else request.body
+        force = is_true(request.parameters.get("force"))
+
+        async def produce(old: Obj | None) -> Obj:
+            made = self.management.apply(call, patch, old, resource, force=force)
+            made.setdefault("kind", resource.kind)
+            made.setdefault("apiVersion", resource.api_version)
+            if isinstance(resource.strategy, CustomResourceStrategy):
+                obj, _ = custom_decoded(resource.strategy, copy_object(made), "Ignore", ())
+            else:
+                obj = checked(resource.schema, made, "Ignore")
+            _check_name(request, obj)
+            return obj
+
+        written = await store.update(call, produce, sub=None if scaling else sub, create=sub is None)
+        if scaling:
+            return PlainAnswer(read_scale(resource, store.view(written.entry) if written.entry else written.obj))
+        entry = None if written.deleted else written.entry
+        return ObjectAnswer(store, entry, written.obj, 201 if written.created else 200)
 
     def _changed(self, store: GenericStore, request: ApiRequest, call: Call, old: Obj, sub: Subresource | None) -> Obj:
         """Returns the patched object: a new one; raises StatusErrors."""

@@ -89,6 +89,17 @@ def require_name(meta: Obj, name: str) -> None:
         raise bad_request(f"the name of the object ({stated}) does not match the name on the URL ({name})")
 
 
+def scale_patch(resource: ResourceDef, patch: Obj) -> Obj:
+    """Returns the apply configuration of the workload that an apply configuration of its Scale means."""
+    if (patch.get("apiVersion"), patch.get("kind")) != (_SCALE.api_version, _SCALE.kind):
+        raise bad_request(f"invalid object type: {patch.get('apiVersion')}, Kind={patch.get('kind')}")
+    made: Obj = {"apiVersion": resource.api_version, "kind": resource.kind}
+    replicas = (patch.get("spec") or {}).get("replicas")
+    if replicas is not None:
+        made["spec"] = {"replicas": replicas}
+    return made
+
+
 async def write_scale(store: GenericStore, call: Call, change: Callable[[Obj], Any]) -> Obj:
     """Applies a changed Scale (`change` gets the current one) to its workload; returns the new Scale."""
     resource = store.resource

@@ -27,7 +27,7 @@ from proa.apiserver.decoding import (
     read_body,
 )
 from proa.apiserver.limits import InFlight
-from proa.apiserver.negotiation import JSON, negotiate, negotiate_document
+from proa.apiserver.negotiation import JSON, negotiate
 from proa.apiserver.rendering import document, render
 from proa.apiserver.requestinfo import RequestInfo, is_true, parse_request, selected_name
 from proa.apiserver.resources import unknown_resource
@@ -319,7 +319,7 @@ def error_response(error: StatusError, accept: str = "", warnings: list[str] | N
     if isinstance(error, PageNotFound):
         return page_not_found()
     try:
-        media_type = negotiate_document(accept)
+        media_type = negotiate(accept).media_type
     except StatusError:
         media_type = JSON
     headers = [("Content-Type", media_type), *warning_headers(warnings or [])]

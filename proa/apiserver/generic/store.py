@@ -153,6 +153,7 @@ class GenericStore:
         self._match_namespace(call, meta)
         self.resource.strategy.default(obj)
         generated = not meta.get("name") and bool(meta.get("generateName"))
+        self._manage_fields(call, obj, None, None)
         await self.shared.admission.mutate(self._admission(call, "CREATE", obj, None))
         for attempt in range(_GENERATE_ATTEMPTS):
             if generated and attempt:
@@ -186,8 +187,6 @@ class GenericStore:
             ) + strategy.validate(obj)
             raise_if(self._stated_kind(obj), name, errors)
             call.warnings += strategy.warnings(obj, None)
-            if shared.manage_fields is not None:
-                shared.manage_fields(call, obj, None, resource, None)
             await shared.admission.validate(self._admission(call, "CREATE", obj, None))
             key = self.key(meta.get("namespace", ""), name)
             if call.dry_run:
@@ -243,7 +242,7 @@ class GenericStore:
             if entry is None:
                 if not create:
                     raise not_found(self.resource.gvr, call.name)
-                return await self.create(call, await produce(None))
+                return await self._create_by_update(call, await produce(None))
             old = self.view(entry)
             obj = await produce(old)
             stated = obj.setdefault("metadata", {}).get("resourceVersion") or ""
@@ -254,11 +253,21 @@ class GenericStore:
                     raise conflict(self.resource.gvr, call.name, MODIFIED) from None
         raise conflict(self.resource.gvr, call.name, MODIFIED)
 
+    async def _create_by_update(self, call: Call, obj: Obj) -> Written:
+        meta = obj["metadata"]
+        if meta.get("uid"):
+            why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
+            raise conflict(self.resource.gvr, call.name, why)
+        if call.applying:
+            meta.pop("resourceVersion", None)
+        return await self.create(call, obj)
+
     async def _update_once(
         self, call: Call, key: str, entry: Entry, old: Obj, obj: Obj, sub: Subresource | None
     ) -> Written:
-        shared, resource, strategy = self.shared, self.resource, self.resource.strategy
+        shared, strategy = self.shared, self.resource.strategy
         strategy.default(obj)
+        self._manage_fields(call, obj, old, sub)
         await shared.admission.mutate(self._admission(call, "UPDATE", obj, old))
         self._match_version(call, entry, old, obj)
         metadata.prepare_update(obj, old)
@@ -282,8 +291,6 @@ class GenericStore:
             raise_if(self._stated_kind(obj), call.name, errors)
             if sub is None:
                 call.warnings += strategy.warnings(obj, old)
-            if shared.manage_fields is not None:
-                shared.manage_fields(call, obj, old, resource, sub)
             await shared.admission.validate(self._admission(call, "UPDATE", obj, old))
             if call.dry_run:
                 return Written(obj, None)
@@ -333,6 +340,10 @@ class GenericStore:
         return not meta.get("deletionGracePeriodSeconds")
 
     # ------------------------------------------------------------ shared parts
+
+    def _manage_fields(self, call: Call, obj: Obj, old: Obj | None, sub: Subresource | None) -> None:
+        if self.shared.manage_fields is not None:
+            self.shared.manage_fields(call, obj, old, self.resource, sub)
 
     async def _begin(self, call: Call, obj: Obj | None, old: Obj | None):  # type: ignore[no-untyped-def]
         interceptor = self.shared.interceptors.get((self.resource.group, self.resource.plural))
