@@ -326,10 +326,14 @@ class FieldSelector:
 
     def check(self, known: Iterable[str]) -> None:
         """Raises the 400 for a field that is not among `known`, nor the name or namespace."""
-        allowed = {"metadata.name", "metadata.namespace", *known}
+        own = tuple(known)
         for term in self.terms:
-            if term.field not in allowed:
+            if term.field in own or term.field in ("metadata.name", "metadata.namespace"):
+                continue
+            if own:
                 raise bad_request(f"field label not supported: {term.field}")
+            only = 'only "metadata.name", "metadata.namespace"'
+            raise bad_request(f'"{term.field}" is not a known field selector: {only}')
 
     def __str__(self) -> str:
         return ",".join(f"{term.field}{'=' if term.equal else '!='}{_escape(term.value)}" for term in self.terms)

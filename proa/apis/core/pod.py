@@ -49,6 +49,8 @@ class PodStrategy(Strategy):
         for key in ("containers", "initContainers"):
             for container in spec.get(key) or []:
                 _drop_stop_signal(container)
+        if obj.get("status"):
+            _match_addresses(obj["status"])
 
     def prepare_create(self, obj: Obj) -> None:
         spec = obj["spec"]
@@ -90,7 +92,6 @@ class PodStrategy(Strategy):
 
     def selectable_fields(self, obj: Obj) -> Mapping[str, str]:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
-        ips = ",".join(one.get("ip") or "" for one in status.get("podIPs") or [])
         return {
             "spec.nodeName": spec.get("nodeName") or "",
             "spec.restartPolicy": spec.get("restartPolicy") or "",
@@ -98,8 +99,8 @@ class PodStrategy(Strategy):
             "spec.serviceAccountName": spec.get("serviceAccountName") or "",
             "spec.hostNetwork": "true" if spec.get("hostNetwork") else "false",
             "status.phase": status.get("phase") or "",
-            "status.podIP": status.get("podIP") or ips.partition(",")[0],
-            "status.podIPs": ips,
+            "status.podIP": status.get("podIP") or "",
+            "status.podIPs": "",  # upstream knows the name, but never a value
             "status.nominatedNodeName": status.get("nominatedNodeName") or "",
         }
 
@@ -112,6 +113,15 @@ class PodStrategy(Strategy):
         if seconds is None:
             seconds = 30
         return 1 if seconds < 0 else int(seconds)
+
+
+def _match_addresses(status: Obj) -> None:
+    """Brings `podIP` and `podIPs` in line; where both are set and differ, the single one decides."""
+    first, addresses = status.get("podIP"), status.get("podIPs") or []
+    if first and (not addresses or addresses[0].get("ip") != first):
+        status["podIPs"] = [{"ip": first}]
+    elif addresses and not first:
+        status["podIP"] = addresses[0].get("ip") or ""
 
 
 def _drop_stop_signal(container: Obj) -> None:

@@ -189,7 +189,7 @@ def _variables(items: list[Obj], path: str) -> Iterator[str]:
 
 
 def _ports(items: list[Obj], path: str) -> Iterator[str]:
-    seen: dict[tuple[object, ...], int] = {}
+    seen: list[tuple[int, str, str, int]] = []
     for index, port in enumerate(items):
         at = f"{path}.ports[{index}]"
         host_ip, host = port.get("hostIP") or "", port.get("hostPort") or 0
@@ -201,6 +201,11 @@ def _ports(items: list[Obj], path: str) -> Iterator[str]:
             )
             yield f"{at}: hostIP set without hostPort: {shown}"
         key = (number, protocol, host_ip, host)
-        if key in seen:
-            yield f"{at}: duplicate port definition with {path}.ports[{seen[key]}]"
-        seen.setdefault(key, index)
+        for place, other in enumerate(seen):
+            if other == key:
+                yield f"{at}: duplicate port definition with {path}.ports[{place}]"
+                break
+            if other[:2] == key[:2] and not (other[3] and host):
+                yield f"{at}: overlapping port definition with {path}.ports[{place}]"
+                break
+        seen.append(key)
