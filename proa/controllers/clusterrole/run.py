@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from proa.client.interface import MERGE_PATCH
 from proa.client.resources import CLUSTERROLES
 from proa.controllers.clusterrole.plan import rules
 from proa.controllers.runtime import Context, Controller, Result
-from proa.meta.objects import Obj, name_of
+from proa.meta.objects import Obj, name_of, resource_version_of
 
 
 class ClusterRoleAggregationController(Controller):
@@ -31,5 +32,7 @@ class ClusterRoleAggregationController(Controller):
         role = self._roles.get(key)
         wanted = rules(role, self._roles.objects()) if role is not None else None
         if role is not None and wanted is not None and wanted != (role.get("rules") or []):
-            await self.client.update(CLUSTERROLES, {**role, "rules": wanted})
+            # A patch, since an update would make a role anew that has just been deleted.
+            patch = {"rules": wanted, "metadata": {"resourceVersion": resource_version_of(role)}}
+            await self.client.patch(CLUSTERROLES, key, patch, patch_type=MERGE_PATCH)
         return None

@@ -86,30 +86,30 @@ class DeploymentController(Controller):
         sets = await self._claimer.claim(deployment, selector, REPLICASETS, candidates)
         pods = {uid_of(one): self._pods.indexed(CONTROLLER_INDEX, uid_of(one)) for one in sets}
         step = plan(deployment, sets, pods, self.clock.now())
+        status = step.status
         if step.create is not None:
-            await self._create(deployment, step.create)
+            status = await self._create(deployment, step.create)
         for change in step.changes:
             await self._change(deployment, change)
         for replica_set in step.delete:
             await ignore_absent(self.client.delete(REPLICASETS, name_of(replica_set), namespace))
-        if step.revision is not None:
-            await ignore_absent(self._write_revision(deployment, step.revision))
-        if step.status is not None and step.create is None:
-            await ignore_absent(self._write_status(deployment, step.status))
+        if status is not None or step.revision is not None:
+            await ignore_absent(self._write_status(deployment, status, step.revision))
         return Result(step.recheck_seconds)
 
-    async def _write_revision(self, deployment: Obj, revision: str) -> Obj:
+    async def _write_status(self, deployment: Obj, status: Obj | None, revision: str | None = None) -> Obj:
+        """Writes the status, the revision annotation with it: by way of the status it does not count as a change."""
         current = self._deployments.get(name_of(deployment), namespace_of(deployment)) or deployment
-        annotations = {**annotations_of(current), REVISION: revision}
-        return await self.client.update(
-            DEPLOYMENTS, {**current, "metadata": {**current["metadata"], "annotations": annotations}}
-        )
+        updated = dict(current)
+        if status is not None:
+            updated["status"] = status
+        if revision is not None:
+            annotations = {**annotations_of(current), REVISION: revision}
+            updated["metadata"] = {**current["metadata"], "annotations": annotations}
+        return await self.client.update(DEPLOYMENTS, updated, subresource="status")
 
-    async def _write_status(self, deployment: Obj, status: Obj) -> Obj:
-        current = self._deployments.get(name_of(deployment), namespace_of(deployment)) or deployment
-        return await self.client.update(DEPLOYMENTS, {**current, "status": status}, subresource="status")
-
-    async def _create(self, deployment: Obj, replica_set: Obj) -> None:
+    async def _create(self, deployment: Obj, replica_set: Obj) -> Obj:
+        """Makes the new replica set; returns the status to write."""
         now = self.clock.now()
         name = name_of(replica_set)
         status = deployment.get("status") or {}
@@ -117,8 +117,7 @@ class DeploymentController(Controller):
             await self.client.create(REPLICASETS, replica_set, namespace_of(deployment))
         except StatusError as error:
             if error.reason == "AlreadyExists":
-                await self._collided(deployment, replica_set)
-                return
+                return await self._collided(deployment, replica_set)
             text = f"Failed to create new replica set {name!r}: {error}"
             conditions = progress.created(deployment, name, text, now)
             await self._write_status(deployment, {**status, "conditions": conditions})
@@ -129,10 +128,9 @@ class DeploymentController(Controller):
             self.events.event(
                 deployment, "Normal", "ScalingReplicaSet", f"Scaled up replica set {name} from 0 to {size}"
             )
-        conditions = progress.created(deployment, name, "", now)
-        await self._write_status(deployment, {**status, "conditions": conditions})
+        return {**status, "conditions": progress.created(deployment, name, "", now)}
 
-    async def _collided(self, deployment: Obj, wanted: Obj) -> None:
+    async def _collided(self, deployment: Obj, wanted: Obj) -> Obj:
         """The name is taken: by our own set that the cache has not shown yet, or by another template's hash."""
         live = await self.client.get(REPLICASETS, name_of(wanted), namespace_of(wanted))
         owner = controller_of(live)
@@ -141,7 +139,7 @@ class DeploymentController(Controller):
             raise StatusError(409, "Conflict", "the cache has not caught up with the new replica set")
         status = deployment.get("status") or {}
         count = (status.get("collisionCount") or 0) + 1
-        await self._write_status(deployment, {**status, "collisionCount": count})
+        return {**status, "collisionCount": count}
 
     async def _change(self, deployment: Obj, change: Change) -> None:
         replica_set = change.replica_set
