@@ -35,12 +35,12 @@ class SystemClock:
 
 def rfc3339(moment: datetime) -> str:
     """Formats a time as Kubernetes' `Time`: UTC, whole seconds, for example `2026-01-02T03:04:05Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="seconds")[:19] + "Z"
 
 
 def rfc3339_micro(moment: datetime) -> str:
     """Formats a time as Kubernetes' `MicroTime`: UTC, six decimals."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:

@@ -9,6 +9,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from proa.apis.registry import ResourceDef, Subresource
+from proa.apiserver.admission.base import Plugin
 from proa.apiserver.contracts import AdmissionPlugin, AdmissionRequest
 from proa.apiserver.encoding import Decoded
 from proa.client.interface import ApiRequest, UserInfo
@@ -68,18 +69,20 @@ ManageFields = Callable[[Call, Obj, Obj | None, ResourceDef, Subresource | None]
 
 
 class AdmissionChain:
-    """All plugins in order, as one."""
+    """All plugins in order, as one; a plugin is asked only in the stages that it has."""
 
     def __init__(self, plugins: Sequence[AdmissionPlugin]) -> None:
         self.plugins = tuple(plugins)
+        self._mutating = [one.mutate for one in plugins if type(one).mutate is not Plugin.mutate]
+        self._validating = [one.validate for one in plugins if type(one).validate is not Plugin.validate]
 
     async def mutate(self, request: AdmissionRequest) -> None:
-        for plugin in self.plugins:
-            await plugin.mutate(request)
+        for mutate in self._mutating:
+            await mutate(request)
 
     async def validate(self, request: AdmissionRequest) -> None:
-        for plugin in self.plugins:
-            await plugin.validate(request)
+        for validate in self._validating:
+            await validate(request)
 
 
 def random_suffix() -> str:

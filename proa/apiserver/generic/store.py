@@ -172,7 +172,7 @@ class GenericStore:
         call.warnings += metadata.drop_duplicate_owners(obj)
         meta = obj["metadata"]
         now = rfc3339(shared.clock.now())
-        metadata.prepare_create(obj, now=now, uid=shared.uid(), suffix=shared.suffix())
+        metadata.prepare_create(obj, now=now, uid=shared.uid(), suffix=self._suffix(meta))
         strategy.prepare_create(obj)
         strategy.default(obj)
         strategy.stamp(obj, None, now, _requestor(call.user))
@@ -205,6 +205,9 @@ class GenericStore:
         """Returns the kind that errors name: for a custom resource what it says it is, right or wrong."""
         kind = self.resource.gvk
         return kind._replace(kind=str(obj.get("kind") or kind.kind)) if self.custom else self.resource.stored_gvk
+
+    def _suffix(self, meta: Obj) -> str:
+        return self.shared.suffix() if meta.get("generateName") and not meta.get("name") else ""
 
     def _exists(self, name: str, entry: Entry | None) -> StatusError:
         error = already_exists(self.resource.gvr, name)
