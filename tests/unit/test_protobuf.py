@@ -10,6 +10,7 @@ import pytest
 
 from proa.meta.codec import protobuf
 from proa.meta.codec.json import Malformed
+from proa.meta.errors import StatusError
 from proa.meta.gvk import GVK, split_api_version
 from proa.meta.schema.catalog import catalog
 from proa.meta.schema.decode import decode
@@ -108,11 +109,23 @@ def test_messages(definition: str, body: dict[str, Any]) -> None:
 
 def test_every_served_kind_has_a_form() -> None:
     kinds = {kind for name in catalog().names for kind in catalog()[name].kinds}
-    assert [kind for kind in kinds if not protobuf.supports(kind.api_version, kind.kind)] == []
-    assert protobuf.supports("meta.k8s.io/v1", "PartialObjectMetadata")
-    assert protobuf.supports("apps/v1", "DeleteOptions")
-    assert not protobuf.supports("example.com/v1", "Widget")
-    assert not protobuf.supports("meta.k8s.io/v1", "Table")
+    assert [kind for kind in kinds if not protobuf.has_form(kind.api_version, kind.kind)] == []
+    assert protobuf.has_form("meta.k8s.io/v1", "PartialObjectMetadata")
+    assert protobuf.has_form("apps/v1", "DeleteOptions")
+    assert not protobuf.has_form("example.com/v1", "Widget")
+    assert not protobuf.has_form("meta.k8s.io/v1", "Table")
+
+
+def test_kinds_without_a_form_are_a_406() -> None:
+    with pytest.raises(StatusError) as refused:
+        protobuf.encode({"kind": "Thing", "apiVersion": "example.com/v1"})
+    assert refused.value.code == 406
+
+
+def test_gos_zero_time_is_no_time() -> None:
+    raw = b"\x0a\x05\x0a\x01a\x42\x00"  # metadata: name "a", creationTimestamp an empty message
+    envelope = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12" + bytes((len(raw),)) + raw
+    assert protobuf.decode(envelope)["metadata"] == {"name": "a"}
 
 
 def test_watch_frames() -> None:
@@ -128,7 +141,10 @@ def test_watch_frames() -> None:
     [
         b"",
         b"x",
+        b"{}",
+        b"k8s\0",
         b"k8s\0\xff",
+        b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0c" + b"\xff" * 12,
         b"k8s\0\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
         b"k8s\0\x0a\x05\x0a\x03abc\x12\x00",
         b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x02\x0a\x09",

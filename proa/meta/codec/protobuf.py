@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 from proa.meta.codec import json as json_codec
 from proa.meta.codec.json import Malformed
+from proa.meta.errors import StatusError
 from proa.meta.gvk import GVK, split_api_version
 from proa.meta.objects import Obj
 from proa.meta.schema import build
@@ -298,7 +299,7 @@ class _Message:
 
 @cache
 def _table() -> Obj:
-    read: Obj = json.loads(Path(__file__).with_name("protobuf-fields.json").read_bytes())
+    read: Obj = json.loads(files("proa.meta.codec").joinpath("protobuf-fields.json").read_bytes())
     return read
 
 
@@ -434,7 +435,7 @@ def _message_of(api_version: str, kind: str) -> _Message:
     return _message(package, name)
 
 
-def supports(api_version: str, kind: str) -> bool:
+def has_form(api_version: str, kind: str) -> bool:
     """Tells whether a kind has a protobuf form."""
     try:
         _message_of(api_version, kind)
@@ -444,9 +445,14 @@ def supports(api_version: str, kind: str) -> bool:
 
 
 def encode(obj: Obj) -> bytes:
-    """Encodes an object or list, which names its kind; raises Unsupported."""
+    """Encodes an object, list or Status, which names its kind; raises the 406 StatusError for a kind without a form."""
     api_version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
-    raw = _encode(_message_of(api_version, kind), obj)
+    try:
+        message = _message_of(api_version, kind)
+    except Unsupported:
+        text = f"object {kind} of {api_version or 'v1'} has no protobuf form"
+        raise StatusError(406, "NotAcceptable", text) from None
+    raw = _encode(message, obj)
     names = b"\x0a" + _sized(api_version.encode()) + b"\x12" + _sized(kind.encode())
     return MAGIC + b"\x0a" + _sized(names) + b"\x12" + _sized(raw) + b"\x1a\x00\x22\x00"
 
