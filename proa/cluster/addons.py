@@ -11,41 +11,46 @@ from proa.meta.objects import Obj
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
-_ROLE = "proa:agent"
 
 
-def agent_role() -> Obj:
-    """What an agent reads for proxy, DNS and network policy, beyond what a kubelet may."""
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": _ROLE},
-        "rules": [
-            {"apiGroups": [""], "resources": ["services", "namespaces", "nodes", "pods"], "verbs": _READ},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
-            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies", "servicecidrs"], "verbs": _READ},
-        ],
-    }
+_ROLES: dict[str, list[Obj]] = {
+    # What an agent reads for proxy, DNS and network policy, beyond what a kubelet may.
+    "proa:agent": [
+        {"apiGroups": [""], "resources": ["services", "namespaces", "nodes", "pods"], "verbs": _READ},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies", "servicecidrs"], "verbs": _READ},
+    ],
+    # The cloud controllers as a process of their own: to lead, to watch, and to get their service accounts' tokens.
+    "proa:cloud-controller-manager": [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["cloud-controller-manager"],
+            "verbs": ["get", "update"],
+        },
+        {"apiGroups": [""], "resources": ["services", "nodes"], "verbs": _READ},
+        {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "create"]},
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
+    ],
+}
+_SUBJECTS = {
+    "proa:agent": {"apiGroup": _RBAC, "kind": "Group", "name": AGENTS_GROUP},
+    "proa:cloud-controller-manager": {"apiGroup": _RBAC, "kind": "User", "name": "system:cloud-controller-manager"},
+}
 
 
-def agent_binding() -> Obj:
+def role(name: str) -> Obj:
+    return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": _ROLES[name]}
+
+
+def binding(name: str) -> Obj:
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "ClusterRoleBinding",
-        "metadata": {"name": _ROLE},
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": _ROLE},
-        "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": AGENTS_GROUP}],
-    }
-
-
-def cloud_binding() -> Obj:
-    """Lets the cloud controllers, as a process of their own, get the identities of their service accounts."""
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "proa:cloud-controller-manager"},
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "system:kube-controller-manager"},
-        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": "system:cloud-controller-manager"}],
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name},
+        "subjects": [_SUBJECTS[name]],
     }
 
 
@@ -76,14 +81,10 @@ def dns_service(address: str) -> Obj:
 
 async def ensure(client: Client, dns_address: str) -> None:
     """Creates what is missing and renews the rights; raises StatusError."""
-    rights = (
-        (CLUSTERROLES, agent_role()),
-        (CLUSTERROLEBINDINGS, agent_binding()),
-        (CLUSTERROLEBINDINGS, cloud_binding()),
-    )
-    for resource, obj in rights:
-        if not await _create(client, resource, obj):
-            await client.patch(resource, obj["metadata"]["name"], obj, patch_type=MERGE_PATCH)
+    for name in _ROLES:
+        for resource, obj in ((CLUSTERROLES, role(name)), (CLUSTERROLEBINDINGS, binding(name))):
+            if not await _create(client, resource, obj):
+                await client.patch(resource, name, obj, patch_type=MERGE_PATCH)
     await _create(client, SERVICES, dns_service(dns_address))
 
 
