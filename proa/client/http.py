@@ -7,7 +7,7 @@ after `watch_timeout_seconds`, so that a peer that vanished without a word is no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -67,8 +67,11 @@ class HttpClient:
         user_agent: str = "proa",
         field_manager: str = "",
         request_seconds_max: float = 60.0,
+        authorize: Callable[[], Awaitable[Headers]] | None = None,
     ) -> None:
+        """`authorize` gives the headers that identify, instead of the configuration's token."""
         self.config = config
+        self._authorize = authorize
         self._credentials = Credentials(config)
         self._refreshed_at = float("-inf")
         self._field_manager = field_manager
@@ -185,30 +188,31 @@ class HttpClient:
 
     async def send(self, method: str, target: str, headers: Headers = (), body: bytes = b"") -> ClientResponse:
         """Sends one request and returns the answer once its head is there, whatever its status."""
-        self._refresh()
         return await self.wire.request(
             method,
             target,
-            headers=[*self._credentials.headers(), *headers],
+            headers=[*await self._identity(), *headers],
             body=body,
             server_name=self.config.server_name,
         )
 
     async def upgrade(self, method: str, target: str, headers: Headers) -> tuple[ClientResponse, Stream | None]:
         """Asks for an upgrade (exec, attach, port-forward); see `proa.wire.client`."""
-        self._refresh()
         return await self.wire.upgrade(
             method,
             target,
-            headers=[*self._credentials.headers(), *headers],
+            headers=[*await self._identity(), *headers],
             server_name=self.config.server_name,
         )
 
-    def _refresh(self) -> None:
+    async def _identity(self) -> Headers:
+        if self._authorize is not None:
+            return await self._authorize()
         now = asyncio.get_running_loop().time()
         if now - self._refreshed_at > _REFRESH_SECONDS:
             self._refreshed_at = now
             self._credentials.refresh()
+        return self._credentials.headers()
 
 
 def _target(path: str, parameters: Mapping[str, str]) -> str:
