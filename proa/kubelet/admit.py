@@ -13,10 +13,33 @@ from proa.meta.objects import Obj, labels_of, name_of
 from proa.meta.quantity import parse
 
 _MILLI = 1000
+# Sysctls that are namespaced and harmless to others; all others are refused, as upstream does unless told otherwise.
+SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_wmem",
+    }
+)
 
 
 def rejection(pod: Obj, others: Iterable[Obj], node: Obj) -> tuple[str, str] | None:
     """Returns (reason, message) if the node can't run the pod beside `others`, the pods it already has."""
+    spec = pod.get("spec") or {}
+    if (spec.get("os") or {}).get("name") not in (None, "linux"):
+        return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    for sysctl in (spec.get("securityContext") or {}).get("sysctls") or []:
+        if sysctl["name"].replace("/", ".") not in SAFE_SYSCTLS:
+            return "SysctlForbidden", f'forbidden sysctl: "{sysctl["name"]}" not allowlisted'
     if not _selected(pod, node):
         return "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed"
     allocatable = (node.get("status") or {}).get("allocatable") or {}

@@ -70,6 +70,29 @@ def make_pod(cgroup: str, pod: Obj) -> None:
         _write(_MOUNT / "memory" / cgroup.lstrip("/"), {"memory.limit_in_bytes": str(limits["memory"])})
 
 
+def raise_limits(cgroup: str, pod: Obj) -> None:
+    """Lifts the pod's limits as far as it or its containers may need while they are being resized."""
+    limits = pod_limits(pod)
+    for resource, (hierarchy, old, new) in _LIMIT_FILES.items():
+        path = (
+            (_MOUNT if is_version_2() else _MOUNT / hierarchy) / cgroup.lstrip("/") / (new if is_version_2() else old)
+        )
+        with contextlib.suppress(OSError, ValueError):
+            wanted = limits.get(resource)
+            present = path.read_text().split()[0]
+            if wanted is None:
+                path.write_text("max" if is_version_2() else "-1")
+            elif present not in ("max", "-1"):
+                amount = cpu_quota(wanted) if resource == "cpu" else wanted
+                path.write_text(str(max(int(present), amount)))
+
+
+_LIMIT_FILES = {
+    "cpu": ("cpu", "cpu.cfs_quota_us", "cpu.max"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.max"),
+}
+
+
 def _make_v2(cgroup: str) -> None:
     """Makes the path, handing the controllers that exist down to each level."""
     path = _MOUNT

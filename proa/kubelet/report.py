@@ -8,7 +8,7 @@ from typing import Any
 
 from proa.client.resources import PODS
 from proa.kubelet.context import Context
-from proa.kubelet.status import OWNED_CONDITIONS
+from proa.kubelet.status import OWNED_CONDITIONS, RESIZE_CONDITIONS
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, name_of, namespace_of, uid_of
 
@@ -95,6 +95,10 @@ def status_patch(pod: Obj, status: Obj, before: Obj | None) -> Obj:
     body["conditions"] = [
         {"reason": None, "message": None, **condition}
         for condition in status.get("conditions") or []
-        if condition["type"] in OWNED_CONDITIONS
+        if condition["type"] in (*OWNED_CONDITIONS, *RESIZE_CONDITIONS)
     ]
+    shown = {one["type"] for one in status.get("conditions") or []}
+    for old in known.get("conditions") or []:
+        if old["type"] in RESIZE_CONDITIONS and old["type"] not in shown:
+            body["conditions"].append({"type": old["type"], "$patch": "delete"})
     return {"metadata": {"uid": uid_of(pod)}, "status": body}

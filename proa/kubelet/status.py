@@ -6,7 +6,7 @@ Ready with readiness gates), and the reasons a user reads in `kubectl get pods`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -30,21 +30,23 @@ from proa.meta.objects import Obj, copy_object, metadata
 from proa.util.clock import rfc3339
 
 OWNED_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+RESIZE_CONDITIONS = ("PodResizePending", "PodResizeInProgress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a status needs beside the pod: the node's addresses, the runtime's name, messages that containers left.
 
-    `messages` are termination messages by container id; `image_names` what an image id is called on this node;
-    `starting` the containers whose start (with its postStart hook) is under way.
+    `messages` are termination messages by container id; `starting` the containers whose start (with its postStart hook)
+    is under way. `resources` is what running containers have, by container id; `resize` the conditions of a resize.
     """
 
     host_ips: tuple[str, ...] = ()
     runtime_name: str = "containerd"
     messages: Mapping[str, str] = field(default_factory=dict)
-    image_ids: Mapping[str, str] = field(default_factory=dict)
     starting: frozenset[str] = frozenset()
+    resources: Mapping[str, Obj] = field(default_factory=dict)
+    resize: Sequence[Obj] = ()
 
 
 def pod_status(pod: Obj, observed: Observed, plan: Plan, memory: Memory, around: Surroundings, now: datetime) -> Obj:
@@ -89,7 +91,7 @@ def pod_status(pod: Obj, observed: Observed, plan: Plan, memory: Memory, around:
     generation = metadata(pod).get("generation")
     if generation:
         status["observedGeneration"] = generation
-    status["conditions"] = _conditions(pod, status, observed, initialized, now)
+    status["conditions"] = _conditions(pod, status, observed, around, initialized, now)
     return status
 
 
@@ -255,7 +257,7 @@ def _container_status(
         status["started"] = False
     else:
         status["image"] = _image_name(container.spec.get("image") or "", latest)
-        status["imageID"] = around.image_ids.get(latest.image_ref) or latest.image_ref
+        status["imageID"] = latest.image_ref
         status["containerID"] = _container_id(latest, around)
         status["restartCount"] = restart_count(latest)
         earlier = history[1] if len(history) > 1 else None
@@ -269,7 +271,7 @@ def _container_status(
             status["ready"] = bool(status["started"]) and health.ready and container.kind != EPHEMERAL
         if latest.user is not None and running:
             status["user"] = {"linux": _linux_user(latest.user)}
-    _add_resources(status, container)
+    _add_resources(status, container, around.resources.get(latest.id) if latest else None)
     return status
 
 
@@ -309,8 +311,9 @@ def _image_name(wanted: str, latest: Container) -> str:
     return latest.image if latest.image and not latest.image.startswith("sha256:") else wanted
 
 
-def _add_resources(status: Obj, container: ContainerSpec) -> None:
-    resources = container.spec.get("resources") or {}
+def _add_resources(status: Obj, container: ContainerSpec, actual: Obj | None) -> None:
+    """Shows what the node has set aside for the container and, if it runs, what it really has."""
+    resources = (container.spec.get("resources") or {}) if actual is None else actual
     if resources.get("requests"):
         status["allocatedResources"] = copy_object(resources["requests"])
     if container.kind != EPHEMERAL:
@@ -329,7 +332,9 @@ def _add_resources(status: Obj, container: ContainerSpec) -> None:
 # ---------------------------------------------------------------- conditions
 
 
-def _conditions(pod: Obj, status: Obj, observed: Observed, initialized: bool, now: datetime) -> list[Obj]:
+def _conditions(
+    pod: Obj, status: Obj, observed: Observed, around: Surroundings, initialized: bool, now: datetime
+) -> list[Obj]:
     before = {one["type"]: one for one in (pod.get("status") or {}).get("conditions") or []}
     phase = status["phase"]
     generation = metadata(pod).get("generation")
@@ -375,7 +380,12 @@ def _conditions(pod: Obj, status: Obj, observed: Observed, initialized: bool, no
         )
         condition.update({key: values[key] for key in ("reason", "message") if values.get(key)})
         conditions.append(condition)
-    return conditions + [copy_object(one) for kind, one in before.items() if kind not in wanted]
+    for condition in around.resize:
+        old = before.get(condition["type"])
+        since = old.get("lastTransitionTime") if old else rfc3339(now)
+        conditions.append({**condition, "lastProbeTime": None, "lastTransitionTime": since})
+    others = [one for kind, one in before.items() if kind not in wanted and kind not in RESIZE_CONDITIONS]
+    return conditions + copy_object(others)  # type: ignore[no-any-return]
 
 
 def _named(statuses: list[Obj] | None, chosen: Any) -> list[str]:

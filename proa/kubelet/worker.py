@@ -18,7 +18,7 @@ from proa.client.interface import DeleteOptions
 from proa.client.resources import PODS
 from proa.kubelet import cgroups, launch
 from proa.kubelet.admit import rejection
-from proa.kubelet.configs import container_hash, resources_mark
+from proa.kubelet.configs import container_hash, pod_cgroup, resources_mark
 from proa.kubelet.context import Context
 from proa.kubelet.cri.types import EXITED, RUNNING, Container, RuntimeFailure
 from proa.kubelet.handlers import Outcome, Place, perform
@@ -38,9 +38,10 @@ from proa.kubelet.plan import (
     plan,
     restart_count,
 )
-from proa.kubelet.podspec import RESOURCES, container_named, containers_of, is_terminal, pod_phase
+from proa.kubelet.podspec import container_named, containers_of, is_terminal, pod_phase, qos_class
 from proa.kubelet.probes import ContainerProbes
 from proa.kubelet.report import StatusReport
+from proa.kubelet.resize import ResizePlan, plan_resize, resize_conditions
 from proa.kubelet.resources import linux_resources
 from proa.kubelet.status import Surroundings, pod_status
 from proa.kubelet.volumes.manager import VolumeError
@@ -78,6 +79,7 @@ class PodWorker:
         self._volumes_retry_at = 0.0
         self._volumes_delay = _VOLUME_RETRY_SECONDS_FIRST
         self._probes: dict[str, ContainerProbes] = {}
+        self._resize_plan = ResizePlan()
         self._messages: dict[str, str] = {}
         self._resized: dict[str, str] = {}
         self._told_waiting: set[tuple[str, str]] = set()
@@ -175,9 +177,10 @@ class PodWorker:
             self._admit(pod, observed)
         self._sync_probes(pod, observed)
         self._read_messages(observed)
-        decided = plan(
-            pod, observed, self._memory(), now, {one.name: container_hash(one.spec) for one in containers_of(pod)}
-        )
+        hashes = {one.name: container_hash(one.spec) for one in containers_of(pod)}
+        self._resize_plan = plan_resize(pod, observed, self._resized, self._others, self._node())
+        hashes.update(dict.fromkeys(self._resize_plan.restart, "resized"))
+        decided = plan(pod, observed, self._memory(), now, hashes)
         if not (is_terminal(pod) and decided.gone):
             self._report.put(pod, self._status(pod, observed, decided))
         self._tell_waiting(pod, decided)
@@ -187,7 +190,8 @@ class PodWorker:
                 return await self._finish(pod, observed)
         else:
             self._sync_volumes(pod, now)
-            self._resize(pod, observed)
+            if self._resize_plan.update:
+                self._begin(("resize",), self._resize(pod, self._resize_plan))
         for action in decided.actions:
             self._dispatch(action, pod, observed)
         self._collect(observed)
@@ -213,11 +217,14 @@ class PodWorker:
         if observed.sandboxes or (pod.get("status") or {}).get("startTime") or is_terminal(pod):
             return
         node = self._node()
-        others = [one for one in self.context.pods.objects() if metadata(one)["uid"] != self.uid and _counts(one)]
-        refused = rejection(pod, others, node) if node else None
+        refused = rejection(pod, self._others(), node) if node else None
         if refused:
             self._rejected = refused
             self.context.tell(pod, None, "Warning", refused[0], refused[1].removeprefix("Pod was rejected: "))
+
+    def _others(self) -> list[Obj]:
+        """The other pods that the node has taken."""
+        return [one for one in self.context.pods.objects() if metadata(one)["uid"] != self.uid and _counts(one)]
 
     def _status(self, pod: Obj, observed: Observed, decided: Plan) -> Obj:
         around = Surroundings(
@@ -225,6 +232,8 @@ class PodWorker:
             runtime_name=self.context.runtime_name,
             messages=self._messages,
             starting=frozenset(key[1] for key in self._operations if key[0] == "start"),
+            resources=self._resize_plan.actual,
+            resize=resize_conditions(pod, self._resize_plan, ("resize",) in self._operations),
         )
         return pod_status(pod, observed, decided, self._memory(), around, self.context.clock.now())
 
@@ -390,18 +399,17 @@ class PodWorker:
                 self._messages[one.id] = termination_message(one, file)
         self._messages = {key: text for key, text in self._messages.items() if key in present}
 
-    def _resize(self, pod: Obj, observed: Observed) -> None:
+    async def _resize(self, pod: Obj, resize: ResizePlan) -> None:
         """Gives running containers the resources that the pod now says."""
-        for container in containers_of(pod):
-            current = observed.current(container.name)
-            if current is None or current.state != RUNNING:
-                continue
-            wanted = resources_mark(container.spec)
-            if self._resized.get(current.id, current.annotations.get(RESOURCES, wanted)) != wanted:
-                linux = linux_resources(pod, container, self.context.settings.memory_capacity_bytes)
-                linux.pop("oom_score_adj", None)
-                self._resized[current.id] = wanted
-                self._begin(("resize", current.id), self.context.runtime.update_resources(current.id, linux))
+        cgroup = pod_cgroup(pod, qos_class(pod), self.context.settings.cgroup_root)
+        # The pod's own limit must not be below its containers', neither before nor after.
+        cgroups.raise_limits(cgroup, pod)
+        for container, current in resize.update:
+            linux = linux_resources(pod, container, self.context.settings.memory_capacity_bytes)
+            linux.pop("oom_score_adj", None)
+            await self.context.runtime.update_resources(current.id, linux)
+            self._resized[current.id] = resources_mark(container.spec)
+        cgroups.make_pod(cgroup, pod)
 
     # ------------------------------------------------------------ clearing away
 
