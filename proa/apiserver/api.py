@@ -82,11 +82,12 @@ class Core:
             yield WatchEvent(change.type, store.view(change.entry))
         if is_true(request.parameters.get("sendInitialEvents")):
             yield WatchEvent(BOOKMARK, bookmark(store.resource, watch.initial_revision, initial_end=True))
+        bookmark_seconds = BOOKMARK_SECONDS if is_true(request.parameters.get("allowWatchBookmarks")) else None
         while True:
-            changes = await watch.next(BOOKMARK_SECONDS)
+            changes = await watch.next(bookmark_seconds)
             for change in changes:
                 yield WatchEvent(change.type, store.view(change.entry, keep=True))
-            if not changes:
+            if not changes and bookmark_seconds is not None:
                 yield WatchEvent(BOOKMARK, bookmark(store.resource, watch.revision))
 
     # ------------------------------------------------------------ what the HTTP server calls too

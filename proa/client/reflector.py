@@ -129,7 +129,8 @@ class Reflector:
                 label_selector=self._label_selector,
                 field_selector=self._field_selector,
                 resource_version=self.resource_version,
-                allow_watch_bookmarks=True,
+                # Where a stream never breaks there is nothing to resume from.
+                allow_watch_bookmarks=timeout is not None,
                 timeout_seconds=None if timeout is None else int(timeout * self._random.uniform(1, 2)),
             ),
         )
