@@ -30,7 +30,9 @@ from proa.dns.server import host_resolvers
 from proa.kubelet.options import KubeletOptions
 from proa.kubelet.run import run_kubelet
 from proa.meta.errors import StatusError
-from proa.network.run import CommandError, Network, Settings, run
+from proa.network.enforcement import Policies
+from proa.network.run import Network, Settings
+from proa.network.tools import CommandError, run
 from proa.proxy.plan import NodeFacts
 from proa.proxy.run import Proxy
 from proa.util.clock import SystemClock
@@ -127,6 +129,7 @@ class Agent:
                 announce_on=config.announce_on,
             ),
         )
+        self.policies = Policies(self.informers, config.node_name, list(config.pod_ranges))
         self.dns = Dns(self.informers, [config.dns_address], host_resolvers()) if config.dns_address else None
 
     async def run(self) -> None:
@@ -138,6 +141,7 @@ class Agent:
             await self.informers.start()
             await self.network.start()
             await self.proxy.start()
+            await self.policies.start()
             group.create_task(self._serve_dns())
             await self.proxy.synced.wait()
             gc.collect()
@@ -159,7 +163,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Stops following the cluster; containers, rules and routes stay as they are."""
-        stops = [self.proxy.stop, self.network.stop, self.informers.stop]
+        stops = [self.proxy.stop, self.policies.stop, self.network.stop, self.informers.stop]
         for stop in [*([self.dns.stop] if self.dns else []), *stops]:
             with contextlib.suppress(Exception):
                 await stop()

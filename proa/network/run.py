@@ -20,6 +20,7 @@ from proa.client.informer import Informer, Informers
 from proa.client.resources import ENDPOINTSLICES, NODES, SERVICES
 from proa.meta.objects import Obj, key_of, labels_of, namespace_of
 from proa.network import cni, plan
+from proa.network.tools import CommandError, run
 from proa.util.files import write_atomic
 
 log = logging.getLogger("proa.network")
@@ -159,27 +160,6 @@ class Network:
         shown = json.loads(await run("ip", "-j", "addr", "show", "dev", self._settings.announce_on) or "[]")
         entries = [entry for link in shown for entry in link.get("addr_info") or []]
         return {one["local"] for one in entries if one.get("prefixlen") == _bits(one["local"])}
-
-
-class CommandError(Exception):
-    """A tool refused; the text is its complaint."""
-
-
-async def run(*command: str, text: str = "", check: bool = True) -> str:
-    """Runs a tool and returns its output; raises CommandError if it fails or is not installed."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE if text else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError as error:
-        raise CommandError(f"{command[0]} is not installed") from error
-    output, complaint = await process.communicate(text.encode() if text else None)
-    if process.returncode and check:
-        raise CommandError(f"{' '.join(command)}: {complaint.decode(errors='replace').strip()}")
-    return output.decode()
 
 
 async def _present_routes() -> set[plan.Route]:
