@@ -53,6 +53,7 @@ class NodeSettings:
     cluster_domain: str = "cluster.local"
     host_dns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cgroup_root: str = ""
+    manage_cgroups: bool = True
     seccomp_folder: str = "/var/lib/kubelet/seccomp"
     memory_capacity_bytes: int = 0
     apparmor: bool = False

@@ -53,7 +53,8 @@ async def create_sandbox(context: Context, pod: Obj, action: CreateSandbox) -> N
         config = sandbox_of(context, pod, action.attempt)
         context.log_folder(pod).mkdir(parents=True, exist_ok=True)
         context.pod_folder(uid_of(pod)).mkdir(parents=True, exist_ok=True)
-        cgroups.make_pod(config["linux"]["cgroup_parent"], pod)
+        if context.settings.manage_cgroups:
+            cgroups.make_pod(config["linux"]["cgroup_parent"], pod)
         await context.runtime.run_sandbox(config, handler)
     except (RuntimeFailure, ConfigError, OSError) as error:
         text = error.text if isinstance(error, RuntimeFailure) else str(error)

@@ -10,7 +10,8 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeletOptions:
     """`node_ips` are the node's own addresses, the first the main one. `root` holds volumes and per-pod files, `logs`
-    the pods' logs. `cgroup_root` is a cgroup path (such as `/proa/node-1`) below which all pods of this node live.
+    the pods' logs. `cgroup_root` is a cgroup path (such as `/proa/node-1`) below which all pods of this node live;
+    `manage_cgroups` false leaves cgroups of pods alone (for a runtime that runs nothing).
 
     The HTTPS server listens on `port` if `certificate_file`, `key_file` and `client_ca_file` are given. Memory is in
     bytes, cpu in milli-cores. `cpu_capacity_milli` and `memory_capacity_bytes` 0 stand for the machine's own.
@@ -30,6 +31,7 @@ class KubeletOptions:
     cluster_domain: str = "cluster.local"
     resolv_conf: Path = Path("/etc/resolv.conf")
     cgroup_root: str = ""
+    manage_cgroups: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Mapping[str, str], ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)

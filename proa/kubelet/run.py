@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proa.client.events import EventRecorder
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from proa.wire.server import Server
 
 log = logging.getLogger(__name__)
+
+_CERTIFICATE_SECONDS = 60.0
 
 
 class Kubelet:
@@ -96,6 +100,7 @@ class Kubelet:
             cluster_domain=options.cluster_domain,
             host_dns=read_resolv_conf(options.resolv_conf.read_text() if options.resolv_conf.exists() else ""),
             cgroup_root=options.cgroup_root,
+            manage_cgroups=options.manage_cgroups,
             seccomp_folder=str(options.root / "seccomp"),
             memory_capacity_bytes=parse(capacity).value,
         )
@@ -119,9 +124,24 @@ class Kubelet:
         from proa.wire.server import serve
         from proa.wire.tls import server_context
 
-        context = server_context(options.certificate_file, options.key_file, options.client_ca_file)
+        tls = server_context(options.certificate_file, options.key_file, options.client_ca_file)
         self.handler = KubeletServer(self.context, options, self.workers)
-        self.server = await serve(self.handler, options.listen_address, options.port, context)
+        self.server = await serve(self.handler, options.listen_address, options.port, tls)
+        renewal = self._follow_certificate(tls, options.certificate_file, options.key_file)
+        self._background.append(asyncio.create_task(renewal))
+
+    async def _follow_certificate(self, tls: ssl.SSLContext, certificate: Path, key: Path) -> None:
+        """Serves later connections with a renewed certificate as soon as its files change."""
+        seen = _changed_at(certificate, key)
+        while True:
+            await asyncio.sleep(_CERTIFICATE_SECONDS)
+            now = _changed_at(certificate, key)
+            if now != seen:
+                try:
+                    tls.load_cert_chain(certificate, key)
+                    seen = now
+                except (OSError, ssl.SSLError) as error:
+                    log.warning("the renewed serving certificate can't be used yet: %s", error)
 
     async def _take_pods(self) -> None:
         await self.pods.wait_synced()
@@ -231,9 +251,14 @@ class Kubelet:
                 await self._take_orphan(uid)
             for uid in self.context.volumes.leftovers() - held - known:
                 await self.context.volumes.remove(uid)
-            for uid, cgroup in cgroups.pods_under(self.options.cgroup_root).items():
+            leftovers = cgroups.pods_under(self.options.cgroup_root) if self.options.manage_cgroups else {}
+            for uid, cgroup in leftovers.items():
                 if uid not in held | known:
                     cgroups.remove(cgroup)
+
+
+def _changed_at(*files: Path) -> list[float]:
+    return [file.stat().st_mtime if file.exists() else 0.0 for file in files]
 
 
 def read_resolv_conf(text: str) -> dict[str, list[str]]:

@@ -401,15 +401,18 @@ class PodWorker:
 
     async def _resize(self, pod: Obj, resize: ResizePlan) -> None:
         """Gives running containers the resources that the pod now says."""
-        cgroup = pod_cgroup(pod, qos_class(pod), self.context.settings.cgroup_root)
-        # The pod's own limit must not be below its containers', neither before nor after.
-        cgroups.raise_limits(cgroup, pod)
+        settings = self.context.settings
+        cgroup = pod_cgroup(pod, qos_class(pod), settings.cgroup_root)
+        if settings.manage_cgroups:
+            # The pod's own limit must not be below its containers', neither before nor after.
+            cgroups.raise_limits(cgroup, pod)
         for container, current in resize.update:
-            linux = linux_resources(pod, container, self.context.settings.memory_capacity_bytes)
+            linux = linux_resources(pod, container, settings.memory_capacity_bytes)
             linux.pop("oom_score_adj", None)
             await self.context.runtime.update_resources(current.id, linux)
             self._resized[current.id] = resources_mark(container.spec)
-        cgroups.make_pod(cgroup, pod)
+        if settings.manage_cgroups:
+            cgroups.make_pod(cgroup, pod)
 
     # ------------------------------------------------------------ clearing away
 
@@ -436,7 +439,8 @@ class PodWorker:
         await self._report.flush()
         await self.context.volumes.remove(self.uid)
         self._volume_paths, self._volumes_dirty = None, True
-        cgroups.remove_pod(self.context.settings.cgroup_root, self.uid)
+        if self.context.settings.manage_cgroups:
+            cgroups.remove_pod(self.context.settings.cgroup_root, self.uid)
         self.context.references.release(self.uid)
         self.context.images.forget(self.uid)
         if not is_deleted(pod):
