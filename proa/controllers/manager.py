@@ -44,6 +44,7 @@ CONTROLLERS: dict[str, str] = {
     "serviceaccount": "proa.controllers.serviceaccount.run:ServiceAccountController",
     "root-ca-certificate-publisher": "proa.controllers.serviceaccount.run:RootCaController",
     "clusterrole-aggregation": "proa.controllers.clusterrole.run:ClusterRoleAggregationController",
+    "service-cidr-controller": "proa.controllers.servicecidrs.run:ServiceCidrController",
     "node-lifecycle": "proa.controllers.nodelifecycle.run:NodeLifecycleController",
     "taint-eviction": "proa.controllers.tainteviction.run:TaintEvictionController",
     "node-ipam": "proa.controllers.nodeipam.run:NodeIpamController",

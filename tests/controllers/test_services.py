@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proa.client.controller import Context
-from proa.client.resources import ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES
+from proa.client.resources import ENDPOINTS, ENDPOINTSLICES, IPADDRESSES, NODES, PODS, SERVICECIDRS, SERVICES
 from proa.cloud.interface import Provider, load
 from proa.cloud.services import FINALIZER, ServiceController
 from proa.meta.objects import Obj
@@ -189,5 +189,38 @@ def test_zones_show_in_endpoints() -> None:
             endpoint = (await slices(cluster))[0]["endpoints"][0]
             assert (endpoint["zone"], endpoint["nodeName"]) == ("a", "n1")
             assert endpoint["hints"] == {"forZones": [{"name": "a"}]}
+
+    run(main)
+
+
+def test_a_service_range_goes_when_its_addresses_are_given_back() -> None:
+    async def main() -> None:
+        async with plane(("service-cidr-controller",)) as cluster:
+            made = {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "ServiceCIDR",
+                "metadata": {"name": "more"},
+                "spec": {"cidrs": ["10.200.0.0/24"]},
+            }
+            await cluster.client.create(SERVICECIDRS, made)
+
+            async def condition(name: str) -> tuple[str, str]:
+                found = await cluster.client.get(SERVICECIDRS, name)
+                only = ((found.get("status") or {}).get("conditions") or [{}])[0]
+                return only.get("status", ""), only.get("reason", "")
+
+            for name in ("kubernetes", "more"):
+                await cluster.until(lambda name=name: _is(condition(name), ("True", "")))
+            address = {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "IPAddress",
+                "metadata": {"name": "10.200.0.7"},
+                "spec": {"parentRef": {"resource": "services", "namespace": "ns", "name": "s"}},
+            }
+            await cluster.client.create(IPADDRESSES, address)
+            await cluster.client.delete(SERVICECIDRS, "more")
+            await cluster.until(lambda: _is(condition("more"), ("False", "Terminating")))
+            await cluster.client.delete(IPADDRESSES, "10.200.0.7")
+            await cluster.gone(SERVICECIDRS, "more", "")
 
     run(main)

@@ -1,0 +1,1 @@
+"""Service address ranges: kept while addresses of theirs are in use."""
