@@ -223,7 +223,8 @@ def test_port_forward(cluster: RunningCluster, namespace: str, web: str, target:
         cluster.kubectl("-n", namespace, "expose", "deployment", web, "--port=8080", "--target-port=80")
     name = web
     if target == "pod":
-        name = cluster.json("-n", namespace, "get", "pods", "-l", "app=web")["items"][0]["metadata"]["name"]
+        pods = cluster.json("-n", namespace, "get", "pods", "-l", "app=web")["items"]
+        name = next(one["metadata"]["name"] for one in pods if not one["metadata"].get("deletionTimestamp"))
     port, remote = free_port(), 8080 if target == "service" else 80
     forwarding = cluster.popen("-n", namespace, "port-forward", f"{target}/{name}", f"{port}:{remote}")
     try:
@@ -239,6 +240,8 @@ def test_port_forward(cluster: RunningCluster, namespace: str, web: str, target:
 
 def test_proxy(cluster: RunningCluster, namespace: str, web: str) -> None:
     cluster.kubectl("-n", namespace, "expose", "deployment", web, "--port=80")
+    endpoints = ("-n", namespace, "get", "endpoints", web, "-o", "jsonpath={.subsets[0].addresses[0].ip}")
+    eventually(lambda: cluster.kubectl(*endpoints), what="an endpoint of the service")
     port = free_port()
     proxying = cluster.popen("proxy", f"--port={port}")
     try:
@@ -247,7 +250,7 @@ def test_proxy(cluster: RunningCluster, namespace: str, web: str) -> None:
         base = f"http://127.0.0.1:{port}"
         with urllib.request.urlopen(f"{base}/api/v1/namespaces/{namespace}/pods", timeout=20) as answer:
             pods = json.load(answer)["items"]
-        name = pods[0]["metadata"]["name"]
+        name = next(one["metadata"]["name"] for one in pods if not one["metadata"].get("deletionTimestamp"))
         for path in (f"pods/{name}:80/proxy/", "services/web:80/proxy/"):
             with urllib.request.urlopen(f"{base}/api/v1/namespaces/{namespace}/{path}", timeout=20) as answer:
                 assert b"Welcome to nginx!" in answer.read()
