@@ -1,7 +1,8 @@
 """Virtual time: an event loop that jumps to its next timer whenever nothing else is left to do.
 
 A test waits for days in milliseconds, and in a repeatable order. Sockets still work: before each jump the loop looks
-whether one is ready. Work in threads is not waited for by itself; see `VirtualTimeLoop.hold`.
+whether one is ready, and while work runs in the loop's executor it does not jump. For other threads see
+`VirtualTimeLoop.hold`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.seconds
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        self._jumping.holds += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._release_one)
+        return future
+
+    def _release_one(self, _: asyncio.Future[Any]) -> None:
+        self._jumping.holds -= 1
 
     @contextmanager
     def hold(self) -> Iterator[None]:
