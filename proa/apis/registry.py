@@ -106,6 +106,10 @@ class Strategy:
         """Returns texts for Warning headers of a deletion; `propagation` is what the request says, if anything."""
         return []
 
+    def deletion_refusal(self, obj: Obj) -> str:
+        """Returns why an object may not be deleted, or nothing."""
+        return ""
+
     def default_propagation(self, obj: Obj) -> str:
         """Returns Background or Orphan: what happens to dependents if the request does not say."""
         return "Background"

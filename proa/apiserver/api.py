@@ -188,6 +188,7 @@ class Core:
 
     async def _update(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
         if sub is not None and sub.name == "scale":
+            require_name(request.body.get("metadata") or {}, request.name)
             return PlainAnswer(await write_scale(store, call, lambda _: request.body))
         meta = request.body.get("metadata") or {}
         require_name(meta, request.name)

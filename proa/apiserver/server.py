@@ -33,6 +33,7 @@ from proa.apiserver.requestinfo import RequestInfo, is_true, parse_request, sele
 from proa.apiserver.resources import unknown_resource
 from proa.apiserver.streaming import WatchStream
 from proa.apiserver.tables import include_object
+from proa.apiserver.writeoptions import check_write_options
 from proa.client.interface import ApiRequest, UserInfo
 from proa.meta.errors import StatusError, bad_request, internal, not_found
 from proa.meta.gvk import GVR
@@ -247,10 +248,12 @@ class HttpServer:
         request.field_manager = manager or call.request.header("user-agent").partition("/")[0][:128]
         if request.verb == "patch":
             request.patch_type = patch_type(content_type)
+            check_write_options(request)
             request.body, request.duplicates = decode_patch(request.patch_type, await read_body(call.request))
         elif request.verb in ("delete", "deletecollection"):
             request.body = decode_delete_options(content_type, await read_body(call.request))
         else:
+            check_write_options(request)
             kind = expected_kind(definition, request.subresource)
             body = await read_body(call.request)
             custom = self.core.store(definition).custom and kind == definition.gvk

@@ -51,6 +51,10 @@ class PriorityClassStrategy(Strategy):
         key = "preemptionPolicy"
         return errors + fields.immutable(obj.get(key), old.get(key), key)
 
+    def deletion_refusal(self, obj: Obj) -> str:
+        system = name_of(obj) in SYSTEM_CLASSES
+        return "this is a system priority class and cannot be deleted" if system else ""
+
 
 def cells(obj: Obj, now: datetime) -> Sequence[Any]:
     return (

@@ -21,6 +21,7 @@ from proa.meta.errors import (
     StatusError,
     bad_request,
     conflict,
+    forbidden,
     invalid,
     invalid_field,
     not_found,
@@ -127,6 +128,9 @@ async def delete(store: GenericStore, call: Call, asked: DeleteRequest) -> Writt
             raise not_found(resource.gvr, call.name)
         old = store.view(entry)
         _check(store, call, asked, old, entry)
+        refusal = resource.strategy.deletion_refusal(old)
+        if refusal:
+            raise forbidden(resource.gvr, call.name, refusal)
         if not admitted:
             admission = store._admission(call, "DELETE", None, old)
             await shared.admission.mutate(admission)

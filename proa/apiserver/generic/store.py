@@ -161,8 +161,10 @@ class GenericStore:
             try:
                 return await self._create_once(call, obj)
             except StatusError as error:
-                if not generated or error.reason != "AlreadyExists" or attempt == _GENERATE_ATTEMPTS - 1:
+                if error.reason != "AlreadyExists" or not obj["metadata"].get("generateName"):
                     raise
+                if not generated or attempt == _GENERATE_ATTEMPTS - 1:
+                    raise _no_unique_name(error) from None
         raise AssertionError("unreachable")
 
     async def _create_once(self, call: Call, obj: Obj) -> Written:
@@ -277,7 +279,10 @@ class GenericStore:
         self._match_namespace(call, obj["metadata"])
         call.warnings += metadata.drop_duplicate_owners(obj)
         rules = sub.strategy if sub is not None and sub.strategy is not None else strategy
+        managed = obj["metadata"].get("managedFields")
         rules.prepare_update(obj, old)
+        if managed and obj["metadata"].get("managedFields") != managed:
+            obj["metadata"] = {**obj["metadata"], "managedFields": managed}
         strategy.default(obj)
         now = rfc3339(shared.clock.now())
         if isinstance(rules, StatusStrategy):
@@ -381,6 +386,12 @@ class GenericStore:
             options=call.parameters,
             warnings=call.warnings,
         )
+
+
+def _no_unique_name(error: StatusError) -> StatusError:
+    """The conflict of a generated name, which another try may avoid."""
+    message = f"{error.message}, the server was not able to generate a unique name for the object"
+    return StatusError(error.code, error.reason, message, {**(error.details or {}), "retryAfterSeconds": 1})
 
 
 def expired(query: ListQuery, error: Compacted) -> StatusError:

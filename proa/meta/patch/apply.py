@@ -79,9 +79,7 @@ def apply(
         conflicts = {one: left for one, fields in conflicts.items() if (left := difference(fields, allowed))}
         if conflicts:
             raise _conflict(conflicts)
-    if new == start:
-        return with_entries(start, managers)
-    if key in managers:
+    if new != start and key in managers:
         managers[key] = Entry(managers[key].fields, managers[key].api_version, now)
     if manager == "kubectl" and LAST_APPLIED in (start.get("metadata", {}).get("annotations") or {}):
         new = _remember_applied(new, patch)
