@@ -125,8 +125,8 @@ class GenericStore:
         everything = chosen.everything
         try:
             page = await store.list(prefix, after=after, limit=query.limit if everything else 0, revision=at)
-        except Compacted as error:
-            raise expired(query, error) from None
+        except Compacted:
+            raise expired(query) from None
         entries, remaining = page.entries, page.remaining
         if not everything:
             entries, remaining = self._select(entries, chosen, query.limit)
@@ -394,14 +394,14 @@ def _no_unique_name(error: StatusError) -> StatusError:
     return StatusError(error.code, error.reason, message, {**(error.details or {}), "retryAfterSeconds": 1})
 
 
-def expired(query: ListQuery, error: Compacted) -> StatusError:
+def expired(query: ListQuery) -> StatusError:
     """410 for a list that asks for too old a revision."""
     if query.after:
         return gone(
             "The provided continue parameter is too old to display a consistent list result. "
             "You can start a new list without the continue parameter."
         )
-    return gone(f"The resourceVersion for the provided list is too old; the oldest retained is {error.oldest}")
+    return gone("The resourceVersion for the provided list is too old.")
 
 
 def _requestor(user: UserInfo) -> Requestor:

@@ -80,7 +80,8 @@ def _plain_type(event: Event) -> str:
 async def open_watch(
     store: GenericStore, namespace: str, chosen: Selection, version: str, send_initial: bool | None
 ) -> ResourceWatch:
-    """Begins a watch from a resourceVersion; raises StatusErrors 400, 410, 504.
+    """Begins a watch from a resourceVersion; raises StatusErrors 500 and 504; one that is too old shows as the first
+    thing that the watch yields.
 
     Empty or "0": what is there now, then changes, unless `send_initial` says no.
     """
@@ -92,6 +93,4 @@ async def open_watch(
         watch = store.shared.store.watch(store.prefix(namespace), after=listing.revision)
         return ResourceWatch(store, chosen, watch, listing.entries, listing.revision)
     start = after or store.shared.store.revision
-    if start < store.shared.store.compacted:
-        raise gone(f"too old resource version: {start} ({store.shared.store.compacted})")
     return ResourceWatch(store, chosen, store.shared.store.watch(store.prefix(namespace), after=start), (), start)
