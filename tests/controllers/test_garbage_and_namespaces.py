@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from proa.client.interface import DeleteOptions
-from proa.client.resources import CLUSTERROLES, CONFIGMAPS, NAMESPACES, PODS, SECRETS, SERVICEACCOUNTS
+from proa.client.resources import (
+    CLUSTERROLES,
+    CONFIGMAPS,
+    CUSTOMRESOURCEDEFINITIONS,
+    NAMESPACES,
+    PODS,
+    SECRETS,
+    SERVICEACCOUNTS,
+)
 from proa.controllers.runtime import Options
+from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
 from tests.controllers.plane import Plane, plane, run
 
@@ -222,6 +233,98 @@ def test_pods_of_a_namespace_go_first() -> None:
             await cluster.until(going)
             await cluster.client.get(CONFIGMAPS, "config", "ns")
             await cluster.patch(PODS, "p", {"metadata": {"finalizers": None}})
+            await cluster.gone(NAMESPACES, "ns", "")
+
+    run(main)
+
+
+async def own(cluster: Plane, name: str, owner: Obj) -> None:
+    reference = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    await cluster.patch(CONFIGMAPS, name, {"metadata": {"ownerReferences": [reference]}})
+
+
+@pytest.mark.parametrize("propagation", ["Foreground", "Background"])
+def test_a_circle_of_owners_goes_too(propagation: str) -> None:
+    async def main() -> None:
+        async with plane(GC) as cluster:
+            one, two, three = [await config_map(cluster, name) for name in ("one", "two", "three")]
+            await own(cluster, "one", three)
+            await own(cluster, "two", one)
+            await own(cluster, "three", two)
+            await delete(cluster, "one", propagation)
+            for name in ("one", "two", "three"):
+                await cluster.gone(CONFIGMAPS, name)
+
+    run(main)
+
+
+def test_a_dependent_with_a_solid_owner_survives_a_foreground_deletion() -> None:
+    async def main() -> None:
+        async with plane(GC) as cluster:
+            going, staying = await config_map(cluster, "going"), await config_map(cluster, "staying")
+            await config_map(cluster, "both", going, staying)
+            await config_map(cluster, "only", going)
+            await delete(cluster, "going", "Foreground")
+            await cluster.gone(CONFIGMAPS, "going")
+            await cluster.gone(CONFIGMAPS, "only")
+            assert await references(cluster, "both") == ["staying"]
+
+    run(main)
+
+
+def test_custom_resources_are_collected_and_go_with_their_namespace() -> None:
+    async def main() -> None:
+        async with plane((*GC, "namespace")) as cluster:
+            schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+            definition = {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": "things.example.com"},
+                "spec": {
+                    "group": "example.com",
+                    "names": {"kind": "Thing", "plural": "things", "singular": "thing", "listKind": "ThingList"},
+                    "scope": "Namespaced",
+                    "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+                },
+            }
+            await cluster.client.create(CUSTOMRESOURCEDEFINITIONS, definition)
+            things = GVR("example.com", "v1", "things")
+
+            async def thing(name: str, *owners: Obj) -> Obj:
+                meta: Obj = {"name": name}
+                if owners:
+                    owner = owners[0]
+                    meta["ownerReferences"] = [
+                        {
+                            "apiVersion": owner["apiVersion"],
+                            "kind": owner["kind"],
+                            "name": owner["metadata"]["name"],
+                            "uid": owner["metadata"]["uid"],
+                        }
+                    ]
+                made = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": meta}
+                return await cluster.client.create(things, made, "ns")
+
+            async def served() -> bool:
+                return (await cluster.client.list(things, "ns")).items == []
+
+            await cluster.until(served)
+            owner = await thing("owner")
+            await thing("child", owner)
+            await config_map(cluster, "of-a-thing", owner)
+            await thing("left")
+            await cluster.client.delete(things, "owner", "ns")
+            await cluster.gone(things, "child")
+            await cluster.gone(CONFIGMAPS, "of-a-thing")
+            await cluster.client.get(things, "left", "ns")
+            await cluster.client.delete(NAMESPACES, "ns")
             await cluster.gone(NAMESPACES, "ns", "")
 
     run(main)
