@@ -47,6 +47,8 @@ CONTROLLERS: dict[str, str] = {
     "service-cidr-controller": "proa.controllers.servicecidrs.run:ServiceCidrController",
     "node-lifecycle": "proa.controllers.nodelifecycle.run:NodeLifecycleController",
     "taint-eviction": "proa.controllers.tainteviction.run:TaintEvictionController",
+    "ttl": "proa.controllers.nodettl.run:NodeTtlController",
+    "token-cleaner": "proa.controllers.bootstraptokens.run:TokenCleaner",
     "node-ipam": "proa.controllers.nodeipam.run:NodeIpamController",
     "resourcequota": "proa.controllers.resourcequota.run:ResourceQuotaController",
     "podgc": "proa.controllers.podgc.run:PodGarbageCollector",

@@ -235,7 +235,15 @@ def cron_job(name: str, end: str = "", minutes: int = 0) -> Obj:
     status = {"conditions": conditions, "startTime": began}
     if end == "Complete":
         status["completionTime"] = began
-    return {"metadata": {"name": name, "namespace": "ns", "uid": name}, "status": status}
+    annotations = {"batch.kubernetes.io/cronjob-scheduled-timestamp": began}
+    return {"metadata": {"name": name, "namespace": "ns", "uid": name, "annotations": annotations}, "status": status}
+
+
+def test_a_job_started_by_hand_does_not_count_as_active() -> None:
+    manual = cron_job("manual")
+    manual["metadata"]["annotations"] = {"cronjob.kubernetes.io/instantiate": "manual"}
+    step = plan_cron(cron(concurrencyPolicy="Forbid"), [manual], NOW)
+    assert step.create is not None and step.status is None
 
 
 def test_a_cron_job_starts_the_latest_that_was_due() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from proa.client.resources import LEASES, NODES, PODS, RESOURCEQUOTAS, SECRETS
 from proa.controllers.nodeipam.plan import next_free
+from proa.controllers.nodettl.run import ttl_seconds
 from proa.controllers.runtime import Options
 from proa.controllers.tainteviction.plan import seconds_to_stay
 from proa.meta.objects import Obj
@@ -251,5 +253,41 @@ def test_a_quotas_status_follows_what_is_used() -> None:
             await cluster.client.delete(SECRETS, "s", "ns")
             await cluster.patch(PODS, "p", {"status": {"phase": "Succeeded"}}, "ns", "status")
             await cluster.until(lambda: _is(used(), {"pods": "0", "requests.cpu": "0", "count/secrets": "0"}))
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "current", "expected"),
+    [(1, 0, 0), (100, 0, 0), (101, 0, 15), (1500, 15, 60), (5000, 0, 300), (95, 15, 15), (85, 15, 0), (1, 300, 0)],
+)
+def test_how_long_nodes_may_keep_secrets(nodes: int, current: int, expected: int) -> None:
+    assert ttl_seconds(nodes, current) == expected
+
+
+def test_nodes_are_told_and_tokens_expire() -> None:
+    async def main() -> None:
+        async with plane(("ttl", "token-cleaner")) as cluster:
+            await node(cluster, "n1")
+
+            async def told() -> bool:
+                found = await cluster.client.get(NODES, "n1")
+                return found["metadata"].get("annotations", {}).get("node.alpha.kubernetes.io/ttl") == "0"
+
+            await cluster.until(told)
+            ends = rfc3339(cluster.clock.now() + timedelta(hours=1))
+            for name, data in (("bootstrap-token-aaaaaa", {"expiration": ends}), ("bootstrap-token-bbbbbb", {})):
+                made = {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": name},
+                    "type": "bootstrap.kubernetes.io/token",
+                    "stringData": {"token-id": name[-6:], "token-secret": "0123456789abcdef", **data},
+                }
+                await cluster.client.create(SECRETS, made, "kube-system")
+            await asyncio.sleep(3590)
+            await cluster.client.get(SECRETS, "bootstrap-token-aaaaaa", "kube-system")
+            await cluster.gone(SECRETS, "bootstrap-token-aaaaaa", "kube-system")
+            await cluster.client.get(SECRETS, "bootstrap-token-bbbbbb", "kube-system")
 
     run(main)

@@ -10,10 +10,11 @@ from proa.controllers.conditions import find
 from proa.controllers.cronjob.schedule import MISSED_MAX, Schedule, due
 from proa.controllers.pods import owner_reference
 from proa.meta.gvk import GVK
-from proa.meta.objects import Obj, copy_object, is_deleted, metadata, name_of, namespace_of, uid_of
+from proa.meta.objects import Obj, annotations_of, copy_object, is_deleted, metadata, name_of, namespace_of, uid_of
 from proa.util.clock import parse_rfc3339, rfc3339
 
 KIND = GVK("batch", "v1", "CronJob")
+SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 _LATENESS = timedelta(milliseconds=100)
 
 
@@ -38,12 +39,18 @@ def end_of(job: Obj) -> str:
     return ""
 
 
+def _is_ours(cron: Obj, job: Obj) -> bool:
+    """Tells whether a Job was started by the schedule, rather than by hand from the same template."""
+    noted = {one.get("uid") for one in (cron.get("status") or {}).get("active") or ()}
+    return uid_of(job) in noted or SCHEDULED_AT in annotations_of(job)
+
+
 def plan(cron: Obj, jobs: Sequence[Obj], now: datetime) -> Plan:
     """`jobs`: those that the CronJob controls."""
     spec, old = cron["spec"], cron.get("status") or {}
     status = dict(old)
     events: list[tuple[str, str, str]] = []
-    active = [job for job in jobs if not end_of(job)]
+    active = [job for job in jobs if not end_of(job) and _is_ours(cron, job)]
     _finish(cron, jobs, status, events)
     status["active"] = [_reference(job) for job in sorted(active, key=name_of)]
     delete = _history(spec, jobs)
@@ -124,7 +131,7 @@ def job_at(cron: Obj, moment: datetime) -> Obj:
         "namespace": namespace_of(cron),
         "annotations": {
             **(base.get("annotations") or {}),
-            "batch.kubernetes.io/cronjob-scheduled-timestamp": rfc3339(moment),
+            SCHEDULED_AT: rfc3339(moment),
         },
         "ownerReferences": [owner_reference(cron, KIND)],
     }

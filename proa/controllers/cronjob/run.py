@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from proa.client.interface import DeleteOptions
 from proa.client.resources import CRONJOBS, JOBS
-from proa.controllers.cronjob.plan import KIND, end_of, plan
+from proa.controllers.cronjob.plan import KIND, SCHEDULED_AT, end_of, plan
 from proa.controllers.ownership import CONTROLLER_INDEX, by_controller
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
@@ -45,7 +45,7 @@ class CronJobController(Controller):
         status = step.status if step.status is not None else cron.get("status") or {}
         if step.create is not None:
             started = await self._create(cron, step.create)
-            stamp = step.create["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"]
+            stamp = step.create["metadata"]["annotations"][SCHEDULED_AT]
             status = {**status, "lastScheduleTime": stamp}
             if started is not None:
                 status["active"] = [*(status.get("active") or []), started]

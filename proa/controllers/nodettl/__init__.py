@@ -1,0 +1,1 @@
+"""Tells kubelets how long they may keep secrets and config maps without looking again."""
