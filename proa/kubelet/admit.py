@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from proa.kubelet.podspec import is_terminal
+from proa.kubelet.podspec import containers_of, is_terminal
 from proa.kubelet.resources import pod_requests
 from proa.meta.objects import Obj, labels_of, name_of
 from proa.meta.quantity import parse
@@ -32,11 +32,16 @@ SAFE_SYSCTLS = frozenset(
 )
 
 
-def rejection(pod: Obj, others: Iterable[Obj], node: Obj) -> tuple[str, str] | None:
-    """Returns (reason, message) if the node can't run the pod beside `others`, the pods it already has."""
+def rejection(pod: Obj, others: Iterable[Obj], node: Obj, *, apparmor: bool = True) -> tuple[str, str] | None:
+    """Returns (reason, message) if the node can't run the pod beside `others`, the pods it already has.
+
+    `apparmor` tells whether the host enforces AppArmor profiles.
+    """
     spec = pod.get("spec") or {}
     if (spec.get("os") or {}).get("name") not in (None, "linux"):
         return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    if not apparmor and any(_wants_apparmor(one.spec, spec) for one in containers_of(pod)):
+        return "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"
     for sysctl in (spec.get("securityContext") or {}).get("sysctls") or []:
         if sysctl["name"].replace("/", ".") not in SAFE_SYSCTLS:
             return "SysctlForbidden", f'forbidden sysctl: "{sysctl["name"]}" not allowlisted'
@@ -60,6 +65,12 @@ def rejection(pod: Obj, others: Iterable[Obj], node: Obj) -> tuple[str, str] | N
             )
             return f"OutOf{resource}", message
     return None
+
+
+def _wants_apparmor(container: Obj, spec: Obj) -> bool:
+    own = (container.get("securityContext") or {}).get("appArmorProfile")
+    profile = own or (spec.get("securityContext") or {}).get("appArmorProfile") or {}
+    return profile.get("type") in ("RuntimeDefault", "Localhost")
 
 
 def _selected(pod: Obj, node: Obj) -> bool:

@@ -145,6 +145,8 @@ def pod_cgroup(pod: Obj, quality: str, root: str) -> str:
 def sandbox_config(pod: Obj, attempt: int, *, settings: NodeSettings, log_folder: str, cgroup: str) -> dict[str, Any]:
     """Returns CRI's PodSandboxConfig."""
     spec = pod.get("spec") or {}
+    if spec.get("hostUsers") is False:
+        raise ConfigError("the container runtime of this node does not support user namespaces")
     context = spec.get("securityContext") or {}
     name, domain = host_name(pod, settings.name), host_domain(pod, settings.cluster_domain)
     if spec.get("setHostnameAsFQDN") and domain and not spec.get("hostnameOverride"):

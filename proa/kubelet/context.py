@@ -30,7 +30,8 @@ _FIELDS = {
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """One node's kubelet. `facts` says what downward API references may ask of the node."""
+    """One node's kubelet. `facts` says what downward API references may ask of the node; `node` is its Node object,
+    `taken` the pods that it has taken and that have not ended."""
 
     client: Client
     runtime: Runtime
@@ -43,7 +44,8 @@ class Context:
     settings: NodeSettings
     facts: Callable[[], NodeFacts]
     services: Informer
-    pods: Informer
+    node: Callable[[], Obj | None]
+    taken: Callable[[], list[Obj]]
     root: Path
     logs: Path
     runtime_name: str = "containerd"

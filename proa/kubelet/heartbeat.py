@@ -100,11 +100,8 @@ class Heartbeat:
             ready = False
             try:
                 ready = await self._write_status()
-            except StatusError as error:
-                log.warning("status of node %s: %s", self._options.node_name, error)
-                if error.code == 404:
-                    await self.register()
-            except (OSError, EOFError) as error:
+            except (StatusError, OSError, EOFError) as error:
+                # A Node that was deleted stays deleted until the agent starts again, as upstream's does.
                 log.warning("status of node %s: %s", self._options.node_name, error)
             seconds = self._options.status_seconds
             young = self._rounds < 100

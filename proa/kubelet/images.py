@@ -63,7 +63,8 @@ class Images:
             raise Refused("InvalidImageName", message, BACKOFF_SECONDS_MAX)
         present = await self._find(name, tell)
         if present is not None and not _must_pull(container.spec, name, present):
-            tell("Normal", "Pulled", f'Container image "{name}" already present on machine')
+            text = f'Container image "{name}" already present on machine and can be accessed by the pod'
+            tell("Normal", "Pulled", text)
             self._failures.pop((uid_of(pod), name), None)
             return self._used(present)
         if container.spec.get("imagePullPolicy") == "Never":

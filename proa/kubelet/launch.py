@@ -106,13 +106,13 @@ async def start_container(
     except RuntimeFailure as failure:
         tell("Warning", "Failed", f"Error: {failure.message}")
         raise Refused("CreateContainerError", failure.message, _RETRY_SECONDS) from None
-    tell("Normal", "Created", f"Created container: {container.name}")
+    tell("Normal", "Created", "Container created")
     try:
         await context.runtime.start_container(container_id)
     except RuntimeFailure as failure:
         tell("Warning", "Failed", f"Error: {failure.message}")
         raise Refused("RunContainerError", failure.message, 0.0) from None
-    tell("Normal", "Started", f"Started container {container.name}")
+    tell("Normal", "Started", "Container started")
     await _post_start(context, pod, container, container_id, observed)
 
 

@@ -20,10 +20,13 @@ from proa.util.clock import rfc3339
 KUBELET_VERSION = "v1.36.2"
 _IMAGES_MAX = 50
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-# Upstream's default hard eviction thresholds: below them the node is under pressure.
-_MEMORY_AVAILABLE_MIN = 100 * 1024 * 1024
+# Upstream's default hard eviction thresholds: below them the node is under pressure. But a machine that is used for
+# other things, too, may well have a tenth of a large disk left: what is absolutely enough is enough.
+MEMORY_AVAILABLE_MIN = 100 * 1024 * 1024
 _DISK_AVAILABLE_SHARE_MIN = 0.10
+_DISK_AVAILABLE_ENOUGH = 4 * 1024**3
 _INODES_FREE_SHARE_MIN = 0.05
+_INODES_FREE_ENOUGH = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,14 +167,13 @@ def conditions(
     machine: Machine, runtime: Sequence[Condition], failure: str, before: Sequence[Obj], now: datetime
 ) -> list[Obj]:
     """Returns the node's conditions; others' conditions are kept. `failure` is why the kubelet itself is not ready."""
-    disk_short = (
-        machine.disk_available_bytes < machine.disk_bytes * _DISK_AVAILABLE_SHARE_MIN
-        or machine.inodes_free < machine.inodes * _INODES_FREE_SHARE_MIN
-    )
+    disk_short = machine.disk_available_bytes < min(
+        machine.disk_bytes * _DISK_AVAILABLE_SHARE_MIN, _DISK_AVAILABLE_ENOUGH
+    ) or machine.inodes_free < min(machine.inodes * _INODES_FREE_SHARE_MIN, _INODES_FREE_ENOUGH)
     wanted = [
         _pressure(
             "MemoryPressure",
-            machine.memory_available_bytes < _MEMORY_AVAILABLE_MIN,
+            machine.memory_available_bytes < MEMORY_AVAILABLE_MIN,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proa.kubelet.cri.types import CREATED, EXITED, RUNNING, UNKNOWN, Container, Sandbox
+from proa.kubelet.eviction import EVICTED
 from proa.kubelet.podspec import (
     BACKOFF_STEP,
     CONTAINER_HASH,
@@ -235,6 +236,8 @@ def _terminate(pod: Obj, observed: Observed, now: float, verdict: tuple[str, str
             until = now
     else:
         until = now + grace_seconds(pod)
+    if verdict and verdict[0] == EVICTED:
+        until = now
     until = max(until, now + GRACE_SECONDS_MIN)
     sidecars = [one.name for one in by_kind(pod, SIDECAR)]
     live = [one for one in observed.all() if one.state in (RUNNING, UNKNOWN)]

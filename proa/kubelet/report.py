@@ -82,6 +82,10 @@ def _says(value: Any) -> Any:
     return value
 
 
+def _is_ours(condition: Obj) -> bool:
+    return bool(condition.get("reason") == "TerminationByKubelet")
+
+
 def status_patch(pod: Obj, status: Obj, before: Obj | None) -> Obj:
     """Returns the strategic merge patch that makes the API's status this one and leaves others' conditions alone."""
     known = before if before is not None else pod.get("status") or {}
@@ -95,7 +99,7 @@ def status_patch(pod: Obj, status: Obj, before: Obj | None) -> Obj:
     body["conditions"] = [
         {"reason": None, "message": None, **condition}
         for condition in status.get("conditions") or []
-        if condition["type"] in (*OWNED_CONDITIONS, *RESIZE_CONDITIONS)
+        if condition["type"] in (*OWNED_CONDITIONS, *RESIZE_CONDITIONS) or _is_ours(condition)
     ]
     shown = {one["type"] for one in status.get("conditions") or []}
     for old in known.get("conditions") or []:

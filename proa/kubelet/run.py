@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from proa.client.events import EventRecorder
 from proa.client.informer import Informer, Informers
 from proa.client.interface import Client
-from proa.client.resources import PODS, SERVICES
+from proa.client.resources import NODES, PODS, SERVICES
 from proa.kubelet import cgroups
 from proa.kubelet.configs import NodeSettings
 from proa.kubelet.context import Context
@@ -62,6 +62,7 @@ class Kubelet:
         self.watcher = RuntimeWatcher(runtime, self._runtime_changed)
         self.references = References(client, self._references_changed)
         self.heartbeat = Heartbeat(options, client, runtime, recorder, clock, lambda: self.watcher.failure)
+        self._nodes = informers.informer(NODES, field_selector=f"metadata.name={options.node_name}")
         self.pods: Informer = informers.informer(PODS, field_selector=f"spec.nodeName={options.node_name}")
         self.context = Context(
             client=client,
@@ -75,7 +76,8 @@ class Kubelet:
             settings=self._settings(),
             facts=self.facts,
             services=informers.informer(SERVICES),
-            pods=self.pods,
+            node=self.node,
+            taken=lambda: [worker.pod for worker in self._workers.values() if worker.taken],
             root=options.root,
             logs=options.logs,
         )
@@ -86,6 +88,10 @@ class Kubelet:
     def facts(self) -> NodeFacts:
         options = self.options
         return NodeFacts(name=options.node_name, host_ips=options.node_ips, allocatable=self.heartbeat.allocatable)
+
+    def node(self) -> Obj | None:
+        """The Node object as the API shows it, or as it was registered."""
+        return self._nodes.get(self.options.node_name) or self.heartbeat.node
 
     def workers(self) -> Mapping[str, PodWorker]:
         """The workers by pod uid."""
@@ -103,6 +109,7 @@ class Kubelet:
             manage_cgroups=options.manage_cgroups,
             seccomp_folder=str(options.root / "seccomp"),
             memory_capacity_bytes=parse(capacity).value,
+            apparmor=_is_on(Path("/sys/module/apparmor/parameters/enabled")),
         )
 
     # ------------------------------------------------------------ life
@@ -173,7 +180,7 @@ class Kubelet:
             return
         worker = self._workers.get(uid_of(new))
         if worker is None:
-            self._begin(PodWorker(self.context, new, lambda: self.heartbeat.node))
+            self._begin(PodWorker(self.context, new))
         else:
             worker.update(new)
 
@@ -196,7 +203,7 @@ class Kubelet:
         def begin() -> None:
             pod = next((one for one in self.pods.objects() if uid_of(one) == uid), None)
             if pod is not None and uid not in self._workers:
-                self._begin(PodWorker(self.context, pod, lambda: self.heartbeat.node))
+                self._begin(PodWorker(self.context, pod))
 
         asyncio.get_running_loop().call_later(1.0, begin)
 
@@ -225,7 +232,7 @@ class Kubelet:
             return
         if uid in self._workers or not sandboxes:
             return
-        worker = PodWorker(self.context, self._as_pod(sandboxes[0], containers), lambda: self.heartbeat.node)
+        worker = PodWorker(self.context, self._as_pod(sandboxes[0], containers))
         worker.removed()
         self._begin(worker)
 
@@ -255,6 +262,10 @@ class Kubelet:
             for uid, cgroup in leftovers.items():
                 if uid not in held | known:
                     cgroups.remove(cgroup)
+
+
+def _is_on(switch: Path) -> bool:
+    return switch.exists() and switch.read_text().strip() == "Y"
 
 
 def _changed_at(*files: Path) -> list[float]:

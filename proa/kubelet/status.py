@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proa.kubelet.cri.types import CREATED, EXITED, RUNNING, Container
+from proa.kubelet.eviction import EVICTED
 from proa.kubelet.plan import NANO, Health, Memory, Observed, Plan, restart_count
 from proa.kubelet.podspec import (
     EPHEMERAL,
@@ -380,6 +381,12 @@ def _conditions(
         )
         condition.update({key: values[key] for key in ("reason", "message") if values.get(key)})
         conditions.append(condition)
+    if status.get("reason") == EVICTED:
+        wanted["DisruptionTarget"] = {}
+        reason = {"reason": "TerminationByKubelet", "message": status.get("message", "")}
+        since = (before.get("DisruptionTarget") or {}).get("lastTransitionTime") or rfc3339(now)
+        times = {"lastProbeTime": None, "lastTransitionTime": since}
+        conditions.append({"type": "DisruptionTarget", "status": "True", **times, **reason})
     for condition in around.resize:
         old = before.get(condition["type"])
         since = old.get("lastTransitionTime") if old else rfc3339(now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from proa.kubelet.admit import rejection
 from proa.kubelet.configs import container_hash, pod_cgroup, resources_mark
 from proa.kubelet.context import Context
 from proa.kubelet.cri.types import EXITED, RUNNING, Container, RuntimeFailure
+from proa.kubelet.eviction import EVICTED
 from proa.kubelet.handlers import Outcome, Place, perform
 from proa.kubelet.images import Refused
 from proa.kubelet.messages import termination_message
@@ -38,7 +39,7 @@ from proa.kubelet.plan import (
     plan,
     restart_count,
 )
-from proa.kubelet.podspec import container_named, containers_of, is_terminal, pod_phase, qos_class
+from proa.kubelet.podspec import container_named, containers_of, is_terminal, qos_class
 from proa.kubelet.probes import ContainerProbes
 from proa.kubelet.report import StatusReport
 from proa.kubelet.resize import ResizePlan, plan_resize, resize_conditions
@@ -60,11 +61,10 @@ _KEPT_PER_CONTAINER = 2
 class PodWorker:
     """The life of one pod (`uid`) on this node. `run` returns when the pod is gone from here and from the API."""
 
-    def __init__(self, context: Context, pod: Obj, node: Callable[[], Obj | None]) -> None:
+    def __init__(self, context: Context, pod: Obj) -> None:
         self.context = context
         self.uid: str = metadata(pod)["uid"]
         self._pod = pod
-        self._node = node
         self._poked = asyncio.Event()
         self._poked.set()
         self._operations: dict[tuple[str, ...], asyncio.Task[None]] = {}
@@ -114,6 +114,13 @@ class PodWorker:
         self._volumes_retry_at = 0.0
         self._refusals.clear()
         self.poke()
+
+    def evict(self, message: str) -> None:
+        """Makes the pod fail and leave the node."""
+        if self._rejected is None and not is_terminal(self._pod):
+            self._rejected = (EVICTED, message)
+            self.context.tell(self._pod, None, "Warning", EVICTED, message)
+            self.poke()
 
     def removed(self) -> None:
         """The pod is gone from the API: what runs of it must go."""
@@ -178,7 +185,7 @@ class PodWorker:
         self._sync_probes(pod, observed)
         self._read_messages(observed)
         hashes = {one.name: container_hash(one.spec) for one in containers_of(pod)}
-        self._resize_plan = plan_resize(pod, observed, self._resized, self._others, self._node())
+        self._resize_plan = plan_resize(pod, observed, self._resized, self._others, self.context.node())
         hashes.update(dict.fromkeys(self._resize_plan.restart, "resized"))
         decided = plan(pod, observed, self._memory(), now, hashes)
         if not (is_terminal(pod) and decided.gone):
@@ -216,15 +223,21 @@ class PodWorker:
         self._admitted = True
         if observed.sandboxes or (pod.get("status") or {}).get("startTime") or is_terminal(pod):
             return
-        node = self._node()
-        refused = rejection(pod, self._others(), node) if node else None
+        node = self.context.node()
+        apparmor = self.context.settings.apparmor
+        refused = rejection(pod, self._others(), node, apparmor=apparmor) if node else None
         if refused:
             self._rejected = refused
             self.context.tell(pod, None, "Warning", refused[0], refused[1].removeprefix("Pod was rejected: "))
 
     def _others(self) -> list[Obj]:
         """The other pods that the node has taken."""
-        return [one for one in self.context.pods.objects() if metadata(one)["uid"] != self.uid and _counts(one)]
+        return [one for one in self.context.taken() if metadata(one)["uid"] != self.uid]
+
+    @property
+    def taken(self) -> bool:
+        """Whether the node has taken the pod, and it has not ended."""
+        return self._admitted and self._rejected is None and not is_terminal(self._pod)
 
     def _status(self, pod: Obj, observed: Observed, decided: Plan) -> Obj:
         around = Surroundings(
@@ -466,8 +479,3 @@ def _remove_tree(folder: Path) -> None:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _counts(pod: Obj) -> bool:
-    """A pod that was already taken: it was reported on and has not ended."""
-    return bool((pod.get("status") or {}).get("startTime")) and pod_phase(pod) in ("Pending", "Running")

@@ -141,6 +141,8 @@ class VolumeManager:
             source = paths.get(mount["name"])
             if source is None:
                 raise ConfigError(f"volume {mount['name']} of container {container['name']} is not mounted")
+            if mount.get("recursiveReadOnly") == "Enabled":
+                raise ConfigError("the container runtime of this node does not support recursive read-only mounts")
             sub_path = _sub_path(mount, variables)
             if sub_path:
                 place = self.pod_folder(uid_of(pod)) / "volume-subpaths" / mount["name"] / container["name"]
