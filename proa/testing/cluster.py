@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -41,7 +41,8 @@ class Cluster:
 
     `nodes` simulated nodes made from `template`; pods live as the first matching one of `lives` says. `controllers`
     false leaves out controllers and scheduler (envtest's shape: an API server alone). `https` opens a real endpoint;
-    `kubeconfig` is then the path of a kubeconfig for it. All waiting is in virtual seconds.
+    `kubeconfig` is then the path of a kubeconfig for it. All waiting is in virtual seconds, from `epoch` on (by
+    default a fixed day; with `https` now).
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Cluster:
         lives: Sequence[Life] = (),
         controllers: bool = True,
         https: bool = False,
-        epoch: datetime = EPOCH,
+        epoch: datetime | None = None,
     ) -> None:
         self._nodes = nodes
         self._template = template
@@ -60,7 +61,8 @@ class Cluster:
         self._controllers = controllers
         self._https = https
         self._loop = VirtualTimeLoop()
-        self.clock = LoopClock(self._loop, epoch)
+        # Certificates are valid by the machine's clock, which real clients check them with.
+        self.clock = LoopClock(self._loop, epoch or (datetime.now(UTC) if https else EPOCH))
         self.server: ApiServer
         self.simulated: SimulatedNodes
         self.kubeconfig: Path | None = None
