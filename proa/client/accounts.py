@@ -72,7 +72,7 @@ class AccountToken:
 
 
 class AccountClients:
-    """Makes a client per service account; `close` closes them all. `base` is the process' own client."""
+    """Makes a client per service account; `stop` closes them all. `base` is the process' own client."""
 
     def __init__(self, base: HttpClient) -> None:
         self._base = base
@@ -87,5 +87,8 @@ class AccountClients:
             self._clients[name] = HttpClient(config, user_agent=f"proa/{name}", authorize=token.headers)
         return self._clients[name]
 
-    async def close(self) -> None:
+    async def start(self) -> None:
+        """Nothing to do: each token is fetched when first used."""
+
+    async def stop(self) -> None:
         await asyncio.gather(*(one.close() for one in self._clients.values()))

@@ -55,6 +55,6 @@ async def test_a_deployment_through_a_controller_manager_of_its_own(tmp_path: Pa
             await asyncio.sleep(0.01)
     await manager.stop()
     await informers.stop()
-    await accounts.close()
+    await accounts.stop()
     await client.close()
     await server.stop()
