@@ -93,7 +93,7 @@ def test_environment_from_everywhere(pods: Pods) -> None:
                     {"name": "BOTH", "value": "$(ME)-$(CFG_color)-$$(ME)"},
                     {
                         "name": "LIMIT",
-                        "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}},
+                        "valueFrom": {"resourceFieldRef": limit},
                     },
                 ],
                 "resources": {"limits": {"memory": "64Mi"}},
