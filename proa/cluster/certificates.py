@@ -8,7 +8,10 @@ from proa.cluster.state import Cluster
 
 
 def leaves(cluster: Cluster) -> list[Leaf]:
-    found = [*COMPONENTS, api_server([nodes.host_address(cluster)])]
+    addresses = [*cluster.bind_addresses, cluster.advertise_address]
+    if cluster.nodes:
+        addresses.append(nodes.host_address(cluster))
+    found = [*COMPONENTS, api_server([one for one in addresses if one not in ("", "0.0.0.0", "::")])]
     for node in cluster.nodes:
         found += node_leaves(node.name, [nodes.node_address(cluster, node), "127.0.0.1"])
     return found

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from proa.cluster.state import Cluster
 from proa.util.files import write_atomic
 
 Config = dict[str, Any]
@@ -36,6 +37,25 @@ def config(name: str, server: str, authority: bytes, certificate: bytes, key: by
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         "current-context": name,
     }
+
+
+def admin(cluster: Cluster) -> Config:
+    """Returns the administrator's kubeconfig of a cluster, from its certificates."""
+    pki = cluster.path / "pki"
+    return config(
+        context_name(cluster.name),
+        cluster.server,
+        (pki / "ca.crt").read_bytes(),
+        (pki / "admin.crt").read_bytes(),
+        (pki / "admin.key").read_bytes(),
+    )
+
+
+def write_admin(cluster: Cluster) -> Config:
+    """Writes the administrator's kubeconfig into the cluster's directory, and returns it."""
+    content = admin(cluster)
+    write(cluster.path / "kubeconfig", content)
+    return content
 
 
 def write(path: Path, content: Config) -> None:

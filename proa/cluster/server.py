@@ -66,6 +66,7 @@ class ControlPlane:
         self.context = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
         self.context.load_verify_locations(pki / "front-proxy-ca.crt")
         addresses = listen_addresses(cluster)
+        (cluster.path / "logs").mkdir(exist_ok=True)
         options = Options(
             store=cluster.store or str(cluster.path / "store" / "state.db"),
             bind_address=addresses,

@@ -213,15 +213,7 @@ def _lock(name: str) -> Iterator[None]:
 
 def _write_kubeconfigs(cluster: Cluster, merge: bool) -> Cluster:
     """Writes the cluster's kubeconfig and, if wished, the user's; returns the cluster that remembers where."""
-    pki = cluster.path / "pki"
-    content = kubeconfig.config(
-        kubeconfig.context_name(cluster.name),
-        cluster.server,
-        (pki / "ca.crt").read_bytes(),
-        (pki / "admin.crt").read_bytes(),
-        (pki / "admin.key").read_bytes(),
-    )
-    kubeconfig.write(cluster.path / "kubeconfig", content)
+    content = kubeconfig.write_admin(cluster)
     if not merge:
         return cluster
     if not cluster.kubeconfig:
