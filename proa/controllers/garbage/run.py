@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 OWNERS_INDEX = "owners"
 _ABSENT_MAX = 500
 _UNKNOWN_KIND_SECONDS = 30.0
+_SYNC_SECONDS = 0.5
 
 
 def by_owners(obj: Obj) -> Iterable[str]:
@@ -53,6 +54,7 @@ class GarbageCollector(Controller):
         self._kinds = Kinds(definitions)
         self._caches: dict[tuple[str, str], tuple[Kind, CachedInformer]] = {}  # by group and kind
         self._by_resource: dict[GVR, tuple[Kind, CachedInformer]] = {}
+        self._owning: dict[GVR, tuple[Kind, CachedInformer]] = {}  # where an object with owners was ever seen
         self._absent: OrderedDict[str, None] = OrderedDict()
         self._drops: set[asyncio.Future[None]] = set()
         for kind in self._kinds.with_verbs("list", "watch", "delete"):
@@ -66,6 +68,7 @@ class GarbageCollector(Controller):
         gone = custom_kind(old) if old is not None else None
         if gone is not None and (kind is None or kind.resource != gone.resource):
             self._by_resource.pop(gone.resource, None)
+            self._owning.pop(gone.resource, None)
             if kind is None:
                 self._caches.pop(gone.group_kind, None)
             self._drops.add(asyncio.ensure_future(self.informers.drop(gone.resource)))
@@ -94,6 +97,8 @@ class GarbageCollector(Controller):
             self._visit_waiting_owners(old)
             return
         owners = references(new)
+        if owners and kind.resource not in self._owning:
+            self._owning[kind.resource] = self._by_resource[kind.resource]
         if old is not None and references(old) != owners:
             self._visit_waiting_owners(old)
         if is_deleted(new):
@@ -118,9 +123,7 @@ class GarbageCollector(Controller):
                 self._visit(*found)
 
     def _dependents(self, uid: str) -> list[tuple[Kind, Obj]]:
-        return [
-            (kind, obj) for kind, informer in self._by_resource.values() for obj in informer.indexed(OWNERS_INDEX, uid)
-        ]
+        return [(kind, obj) for kind, informer in self._owning.values() for obj in informer.indexed(OWNERS_INDEX, uid)]
 
     def _place(self, obj: Obj, reference: Obj) -> tuple[Kind, CachedInformer] | None:
         try:
@@ -154,6 +157,8 @@ class GarbageCollector(Controller):
         if place is None or obj is None:
             return None
         kind = place[0]
+        if is_deleted(obj) and not all(informer.synced for _, informer in self._by_resource.values()):
+            return Result(_SYNC_SECONDS)  # who depends on it is not known yet
         states = []
         for reference in references(obj) if not is_deleted(obj) else ():
             state = self._cached_state(obj, reference) or await self._live_state(kind, obj, reference)
