@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import ssl
 from collections.abc import Mapping
 from functools import partial
@@ -250,7 +251,7 @@ class Kubelet:
         return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}}
 
     async def _take_leftovers(self) -> None:
-        """Removes folders and cgroups of pods that went while no agent was there."""
+        """Removes folders, logs and cgroups of pods that went while no agent was there."""
         with contextlib.suppress(RuntimeFailure):
             held = {one.uid for one in await self.runtime.sandboxes()}
             known = {uid_of(pod) for pod in self.pods.objects()}
@@ -258,6 +259,9 @@ class Kubelet:
                 await self._take_orphan(uid)
             for uid in self.context.volumes.leftovers() - held - known:
                 await self.context.volumes.remove(uid)
+            for folder in self.options.logs.iterdir() if self.options.logs.is_dir() else ():
+                if folder.name.rpartition("_")[2] not in held | known:
+                    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             leftovers = cgroups.pods_under(self.options.cgroup_root) if self.options.manage_cgroups else {}
             for uid, cgroup in leftovers.items():
                 if uid not in held | known:

@@ -12,9 +12,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-from proa.kubelet.cri.types import EXITED, RUNNING, Container, Runtime, RuntimeFailure, Sandbox
+from proa.kubelet.cri.types import CREATED, EXITED, RUNNING, Container, Runtime, RuntimeFailure, Sandbox
 from proa.kubelet.plan import Observed
 from proa.kubelet.podspec import POD_UID
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 RELIST_SECONDS = 30.0
 RELIST_SECONDS_UNWATCHED = 1.0
+# What containerd says of a start whose caller went away.
+_CUT_OFF = ("context canceled", "failed to start shim: start failed: : signal: killed")
 _CONFIRM_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0)
 
 
@@ -89,7 +92,7 @@ class RuntimeWatcher:
                 if failure.code == "NOT_FOUND":
                     return None
                 raise
-            known = _with_sandbox(known, listed)
+            known = _complete(known, listed)
             self._statuses[listed.id] = known
             if known.state == RUNNING:
                 self._watch_process(listed.id, known.pid, listed.labels.get(POD_UID, ""))
@@ -223,10 +226,15 @@ def _signature(sandboxes: Iterable[Sandbox], containers: Iterable[Container]) ->
     )
 
 
-def _with_sandbox(status: Container, listed: Container) -> Container:
-    """A status does not always say which sandbox it is in; the list does."""
-    if status.sandbox_id == listed.sandbox_id and status.labels:
-        return status
-    values = {name: getattr(status, name) for name in status.__slots__}
-    values.update(sandbox_id=listed.sandbox_id, labels=status.labels or listed.labels)
-    return Container(**values)
+def _complete(status: Container, listed: Container) -> Container:
+    """A status does not always say which sandbox it is in; the list does.
+
+    A container whose start was cut off (the agent that asked for it died) never ran: it counts as not started.
+    """
+    state = CREATED if _was_cut_off(status) else status.state
+    return replace(status, sandbox_id=listed.sandbox_id, labels=status.labels or listed.labels, state=state)
+
+
+def _was_cut_off(status: Container) -> bool:
+    started = status.state != EXITED or status.reason != "StartError" or status.started_at
+    return not started and any(sign in status.message for sign in _CUT_OFF)

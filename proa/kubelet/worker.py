@@ -463,9 +463,9 @@ class PodWorker:
             try:
                 options = DeleteOptions(grace_seconds=0, uid=self.uid)
                 await self.context.client.delete(PODS, name_of(pod), namespace_of(pod), options)
-            except StatusError as error:
-                if error.code not in (404, 409):
-                    log.warning("deleting pod %s/%s: %s", namespace_of(pod), name_of(pod), error.message)
+            except (StatusError, OSError, EOFError) as error:
+                if not isinstance(error, StatusError) or error.code not in (404, 409):
+                    log.warning("deleting pod %s/%s: %s", namespace_of(pod), name_of(pod), error)
                     return self.context.seconds() + _RETRY_SECONDS
         for sandbox in observed.sandboxes:
             await self.context.runtime.remove_sandbox(sandbox.id)
