@@ -101,6 +101,7 @@ class Refusal:
 class Memory:
     """What the worker remembers: probe results by container id, refusals by container name, and a final verdict.
 
+    The sandbox is made while volumes are being made, but not once one was refused; containers wait for all volumes.
     `rejected` is set for a pod that the node did not admit or had to evict: (reason, message).
     """
 
@@ -108,6 +109,7 @@ class Memory:
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     sandbox_refusal: Refusal | None = None
     volumes_ready: bool = True
+    volumes_refused: bool = False
     rejected: tuple[str, str] | None = None
 
 
@@ -265,7 +267,7 @@ def _without_sandbox(pod: Obj, observed: Observed, memory: Memory, now: float) -
     if started_before and restart_policy(pod) == "Never":
         return Plan(terminating=True, gone=True)
     refusal = memory.sandbox_refusal
-    if not memory.volumes_ready:
+    if memory.volumes_refused:
         return Plan(wake_at=_deadline_at(pod))
     if refusal and refusal.retry_at > now:
         return Plan(wake_at=_earliest(refusal.retry_at, _deadline_at(pod)))

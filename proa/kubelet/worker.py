@@ -202,7 +202,7 @@ class PodWorker:
         for action in decided.actions:
             self._dispatch(action, pod, observed)
         self._collect(observed)
-        moments = [decided.wake_at, self._retry_at, self._volumes_retry_at or None, self._renew_at(decided)]
+        moments = [decided.wake_at, self._retry_at, self._volumes_due(), self._renew_at(decided)]
         self._retry_at = None
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -215,6 +215,7 @@ class PodWorker:
             refusals=self._refusals,
             sandbox_refusal=self._sandbox_refusal,
             volumes_ready=self._volume_paths is not None,
+            volumes_refused=self._volume_paths is None and self._volumes_retry_at > 0,
             rejected=self._rejected,
         )
 
@@ -338,14 +339,19 @@ class PodWorker:
         due = self._volumes_dirty or (renew_at is not None and now >= renew_at)
         if due and now >= self._volumes_retry_at and ("volumes",) not in self._operations:
             self._volumes_dirty = False
-            self._volumes_retry_at = 0.0
             self._begin(("volumes",), self._make_volumes(pod))
+
+    def _volumes_due(self) -> float | None:
+        """When volumes that were refused are to be tried again."""
+        waiting = self._volumes_retry_at > 0 and ("volumes",) not in self._operations
+        return self._volumes_retry_at if waiting else None
 
     async def _make_volumes(self, pod: Obj) -> None:
         self.context.references.hold(self.uid, references_of(pod))
         try:
             self._volume_paths = await self.context.volumes.ensure(pod)
             self._volumes_delay = _VOLUME_RETRY_SECONDS_FIRST
+            self._volumes_retry_at = 0.0
         except VolumeError as error:
             text = f'MountVolume.SetUp failed for volume "{error.volume}" : {error}'
             self.context.tell(pod, None, "Warning", "FailedMount", text)

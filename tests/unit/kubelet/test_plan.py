@@ -53,10 +53,12 @@ def test_a_new_pod_gets_a_sandbox_then_its_containers() -> None:
     assert decide(pod("a"), observed(container("a"))).actions == ()
 
 
-def test_nothing_starts_before_the_volumes_are_there() -> None:
-    memory = Memory(volumes_ready=False)
-    assert decide(pod("a"), Observed(), memory).actions == ()
-    assert decide(pod("a"), observed(), memory).actions == ()
+def test_containers_wait_for_the_volumes_and_the_sandbox_for_none_that_was_refused() -> None:
+    making = Memory(volumes_ready=False)
+    assert decide(pod("a"), Observed(), making).actions == (CreateSandbox(0),)
+    assert decide(pod("a"), observed(), making).actions == ()
+    refused = Memory(volumes_ready=False, volumes_refused=True)
+    assert decide(pod("a"), Observed(), refused).actions == ()
 
 
 def test_init_containers_run_one_after_the_other() -> None:
