@@ -27,6 +27,7 @@ CONTROLLERS: dict[str, str] = {
     "statefulset": "proa.controllers.statefulset.run:StatefulSetController",
     "job": "proa.controllers.job.run:JobController",
     "cronjob": "proa.controllers.cronjob.run:CronJobController",
+    "horizontalpodautoscaling": "proa.controllers.autoscaling.run:HorizontalPodAutoscalerController",
     "disruption": "proa.controllers.disruption.run:DisruptionController",
     "ttl-after-finished": "proa.controllers.ttlafterfinished.run:TtlAfterFinishedController",
     "persistentvolume-binder": "proa.controllers.volumes.binder:VolumeBinder",

@@ -80,6 +80,7 @@ class Plane:
             await self.client.create(PODS, binding, meta["namespace"], name=meta["name"], subresource="binding")
         status: Obj = {
             "phase": "Running",
+            "startTime": rfc3339(self.clock.now()),
             "conditions": [
                 {
                     "type": "Ready",
