@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from proa.client.events import EventRecorder
@@ -49,7 +49,7 @@ class Context:
     root: Path
     logs: Path
     runtime_name: str = "containerd"
-    runtime_handlers: dict[str, str] = field(default_factory=dict)
+    image_volumes: bool = False
 
     def seconds(self) -> float:
         """The time now, in seconds since the epoch."""

@@ -19,7 +19,7 @@ from proa.kubelet.context import Context
 from proa.kubelet.cri.types import CREATED, RUNNING, RuntimeFailure
 from proa.kubelet.environment import ConfigError, environment
 from proa.kubelet.handlers import Place, perform
-from proa.kubelet.images import Refused
+from proa.kubelet.images import Refused, Tell
 from proa.kubelet.plan import GRACE_SECONDS_MIN, CreateSandbox, KillContainer, Observed, StartContainer
 from proa.kubelet.podspec import ContainerSpec, container_named, host_network, qos_class
 from proa.kubelet.references import Reference
@@ -92,7 +92,7 @@ async def start_container(
     secrets = await _pull_secrets(context, pod)
     image = await context.images.ensure(pod, container, secrets, shape, tell)
     try:
-        config = await _config(context, pod, container, action, observed, paths, image.id)
+        config = await _config(context, pod, container, action, observed, paths, image.id, shape, tell)
         check_non_root(pod, container.spec, image.user)
     except (ConfigError, StatusError, OSError) as error:
         message = error.message if isinstance(error, StatusError) else str(error)
@@ -141,6 +141,8 @@ async def _config(
     observed: Observed,
     paths: Mapping[str, Path],
     image_id: str,
+    shape: dict[str, Any],
+    tell: Tell,
 ) -> dict[str, Any]:
     addresses = pod_addresses(context, pod, observed)
     lookup = await context.volumes.lookup(pod)
@@ -153,7 +155,8 @@ async def _config(
         services=context.services.objects(),
         lookup=lookup,
     )
-    mounts = context.volumes.mounts(pod, container.spec, paths, variables)
+    images = await _image_volumes(context, pod, container, shape, tell)
+    mounts = context.volumes.mounts(pod, container.spec, paths, variables, images)
     mounts += _managed_mounts(context, pod, container, action, addresses, mounts)
     target = container.spec.get("targetContainerName")
     target_container = observed.current(target) if target else None
@@ -169,6 +172,26 @@ async def _config(
         settings=context.settings,
         target_id=target_container.id if target_container else "",
     )
+
+
+async def _image_volumes(
+    context: Context, pod: Obj, container: ContainerSpec, shape: dict[str, Any], tell: Tell
+) -> dict[str, dict[str, Any]]:
+    """Gets the images behind the container's image volumes (KEP-4639) onto the node; raises Refused or ConfigError."""
+    used = {one["name"] for one in container.spec.get("volumeMounts") or []}
+    result = {}
+    for volume in (pod.get("spec") or {}).get("volumes") or []:
+        source = volume.get("image")
+        if source is None or volume["name"] not in used:
+            continue
+        if not context.image_volumes:
+            raise ConfigError(f'volume "{volume["name"]}": the container runtime of this node can\'t mount images')
+        reference = source.get("reference") or ""
+        like = {"name": volume["name"], "image": reference, "imagePullPolicy": source.get("pullPolicy")}
+        secrets = await _pull_secrets(context, pod)
+        image = await context.images.ensure(pod, ContainerSpec(container.kind, like), secrets, shape, tell)
+        result[volume["name"]] = {"image": image.id, "user_specified_image": reference}
+    return result
 
 
 def termination_file(context: Context, uid: str, name: str, attempt: int) -> Path:

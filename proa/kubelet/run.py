@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import shutil
 import ssl
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from proa.client.resources import NODES, PODS, SERVICES
 from proa.kubelet import cgroups
 from proa.kubelet.configs import NodeSettings
 from proa.kubelet.context import Context
-from proa.kubelet.cri.types import Container, Runtime, RuntimeFailure, Sandbox
+from proa.kubelet.cri.types import Container, Runtime, RuntimeFailure, Sandbox, Version
 from proa.kubelet.environment import NodeFacts
 from proa.kubelet.heartbeat import Heartbeat
 from proa.kubelet.housekeeping import Housekeeping
@@ -118,7 +119,9 @@ class Kubelet:
     async def start(self) -> None:
         """Registers the node and begins to run pods."""
         with contextlib.suppress(RuntimeFailure):
-            self.context.runtime_name = (await self.runtime.version()).name
+            version = await self.runtime.version()
+            self.context.runtime_name = version.name
+            self.context.image_volumes = mounts_images(version)
         await self.heartbeat.register()
         await self._listen()
         for work in (self.heartbeat.run(), self.heartbeat.keep_lease(), self.watcher.run(), self._take_pods()):
@@ -274,6 +277,13 @@ def _is_on(switch: Path) -> bool:
 
 def _changed_at(*files: Path) -> list[float]:
     return [file.stat().st_mtime if file.exists() else 0.0 for file in files]
+
+
+def mounts_images(runtime: Version) -> bool:
+    """Tells whether the runtime mounts images as volumes: containerd does from 2.1 on, CRI-O from 1.31 on."""
+    least = {"containerd": (2, 1), "cri-o": (1, 31)}.get(runtime.name)
+    found = re.match(r"v?(\d+)\.(\d+)", runtime.version)
+    return bool(least and found and (int(found.group(1)), int(found.group(2))) >= least)
 
 
 def read_resolv_conf(text: str) -> dict[str, list[str]]:

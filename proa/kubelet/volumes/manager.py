@@ -96,6 +96,8 @@ class VolumeManager:
     async def _make(self, pod: Obj, volume: Obj, lookup: Callable[[str, str], Obj | None]) -> Path:
         if "hostPath" in volume:
             return _host_path(volume["hostPath"])
+        if "image" in volume:
+            return Path()  # mounted by the runtime itself, see `launch.py`
         if claim_name(pod, volume):
             path: Path = await self._claimed(pod, volume)
             await asyncio.to_thread(_own, path, pod)
@@ -133,9 +135,17 @@ class VolumeManager:
     # ------------------------------------------------------------ mounts of a container
 
     def mounts(
-        self, pod: Obj, container: Obj, paths: Mapping[str, Path], variables: Mapping[str, str]
+        self,
+        pod: Obj,
+        container: Obj,
+        paths: Mapping[str, Path],
+        variables: Mapping[str, str],
+        images: Mapping[str, dict[str, Any]],
     ) -> list[dict[str, Any]]:
-        """Returns CRI's mounts of the container's volumes; raises ConfigError for a mount that can't be."""
+        """Returns CRI's mounts of the container's volumes; raises ConfigError for a mount that can't be.
+
+        `images` are CRI's ImageSpecs of the image volumes, by volume name.
+        """
         result = []
         for index, mount in enumerate(container.get("volumeMounts") or []):
             source = paths.get(mount["name"])
@@ -144,6 +154,10 @@ class VolumeManager:
             if mount.get("recursiveReadOnly") == "Enabled":
                 raise ConfigError("the container runtime of this node does not support recursive read-only mounts")
             sub_path = _sub_path(mount, variables)
+            if mount["name"] in images:
+                shown = {"image": images[mount["name"]], "image_sub_path": sub_path, "readonly": True}
+                result.append({"container_path": mount["mountPath"], **shown})
+                continue
             if sub_path:
                 place = self.pod_folder(uid_of(pod)) / "volume-subpaths" / mount["name"] / container["name"]
                 source = _bind_sub_path(source, sub_path, place / str(index), mount["name"])

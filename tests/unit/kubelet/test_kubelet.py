@@ -13,9 +13,9 @@ from proa.client.interface import DeleteOptions, UserInfo
 from proa.client.local import LocalClient
 from proa.client.resources import CONFIGMAPS, EVENTS, LEASES, NAMESPACES, NODES, PODS, SERVICEACCOUNTS
 from proa.kubelet.cri.fake import FakeRuntime
-from proa.kubelet.cri.types import RUNNING, Image, RuntimeFailure
+from proa.kubelet.cri.types import RUNNING, Image, RuntimeFailure, Version
 from proa.kubelet.options import KubeletOptions
-from proa.kubelet.run import Kubelet
+from proa.kubelet.run import Kubelet, mounts_images
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj
 from proa.util.virtualtime import LoopClock, run_virtual
@@ -337,6 +337,30 @@ def test_a_deadline_ends_a_pod(tmp_path: Path) -> None:
         assert pod["status"]["reason"] == "DeadlineExceeded"
 
     play(tmp_path, scenario)
+
+
+def test_an_image_as_a_volume(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        data = place.runtime.add_image("docker.io/library/data:1")
+        volumes = [{"name": "v", "image": {"reference": "docker.io/library/data:1", "pullPolicy": "IfNotPresent"}}]
+        mounts = [{"name": "v", "mountPath": "/v", "subPath": "inside"}]
+        place.kubelet.context.image_volumes = False
+        await place.run_pod({"volumeMounts": mounts}, volumes=volumes)
+        pod = await place.until(waiting_for("CreateContainerConfigError"))
+        assert "can't mount images" in container(pod)["state"]["waiting"]["message"]
+        place.kubelet.context.image_volumes = True
+        await place.until(is_ready)
+        (made,) = await place.runtime.containers()
+        mount = next(one for one in place.runtime.configs[made.id]["mounts"] if one["container_path"] == "/v")
+        assert mount["image"]["image"] == data.id
+        assert mount["image_sub_path"] == "inside"
+
+    play(tmp_path, scenario)
+
+
+def test_which_runtimes_mount_images() -> None:
+    for name, version, able in (("containerd", "1.6.20~ds1", False), ("containerd", "v2.1.0", True), ("x", "9", False)):
+        assert mounts_images(Version(name, version, "v1")) is able
 
 
 def test_resizing_in_place(tmp_path: Path) -> None:
