@@ -11,6 +11,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterable
 
+from proa.client.controller import Controller as AnyController
 from proa.client.informer import SharedInformers
 from proa.client.interface import Client, UserInfo
 from proa.controllers.runtime import Context, Controller, Options
@@ -84,13 +85,13 @@ class Manager:
         *,
         only: Iterable[str] | None = None,
         without: Iterable[str] = (),
-        extra: Iterable[Callable[[Context], Controller]] = (),
+        extra: Iterable[Callable[[Context], AnyController]] = (),
     ) -> None:
         self.informers = informers
         context = Context(informers=informers, clock=clock, client_for=client_for, options=options or Options())
         skipped = set(without)
         names = [name for name in (CONTROLLERS if only is None else only) if name not in skipped]
-        makers: list[Callable[[Context], Controller]] = [controller_class(name) for name in names]
+        makers: list[Callable[[Context], AnyController]] = [controller_class(name) for name in names]
         self.controllers = [make(context) for make in (*makers, *extra)]
 
     async def start(self) -> None:

@@ -33,6 +33,7 @@ from proa.util.virtualtime import EPOCH, LoopClock, VirtualTimeLoop
 T = TypeVar("T")
 
 ADMIN = UserInfo("proa:testing", ("system:masters", "system:authenticated"))
+BALANCER_RANGE = "100.127.0.0/16"  # what load balancers get here; simulated like the pods' addresses
 STEP_SECONDS_MIN, STEP_SECONDS_MAX = 0.01, 1.0
 
 
@@ -123,6 +124,7 @@ class Cluster:
             self._parts.push_async_callback(self.simulated.stop)
 
     async def _start_controllers(self) -> None:
+        from proa.cloud.controllers import controllers as cloud_controllers
         from proa.controllers.manager import Manager, service_account
         from proa.controllers.runtime import Options as ControllerOptions
         from proa.scheduler.run import Scheduler
@@ -132,6 +134,7 @@ class Cluster:
             self.clock,
             lambda name: LocalClient(self.server.api, service_account(name)),
             ControllerOptions(root_ca=self._root_ca()),
+            extra=cloud_controllers("local", BALANCER_RANGE),
         )
         await manager.start()
         self._parts.push_async_callback(manager.stop)
