@@ -58,7 +58,7 @@ def sandbox_config(name: str, tmp_path: Path) -> dict[str, Any]:
         "log_directory": str(tmp_path),
         "labels": {POD_UID: f"uid-{name}", "app": name},
         "annotations": {"note": "x"},
-        "linux": {"cgroup_parent": f"/proa-test/{name}", "security_context": {"namespace_options": {}}},
+        "linux": {"cgroup_parent": f"/{containerd_host.CGROUP}/{name}", "security_context": {"namespace_options": {}}},
     }
 
 

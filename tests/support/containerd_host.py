@@ -5,6 +5,7 @@ Leaves nothing behind: `stop` removes every container, shim, mount and the names
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -17,7 +18,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from proa.cluster import debs, images
+from proa.cluster.oci import FileTree
+from proa.cluster.problems import Problem
+
 PAUSE = "registry.local/pause:test"
+CGROUP = "proa-test"  # all cgroups of tests are below it
 BUSYBOX = "docker.io/library/busybox:latest"
 
 CONFIG = """version = 2
@@ -62,12 +68,19 @@ CNI = {
 }
 
 
-def busybox() -> Path | None:
-    """Finds a static busybox: BUSYBOX in the environment, or /bin/busybox."""
-    for candidate in (os.environ.get("BUSYBOX", ""), "/bin/busybox", "/tmp/f/bb/bin/busybox"):
+@functools.cache
+def busybox() -> bytes | None:
+    """Returns a static busybox: this machine's own, or the distribution package's."""
+    for candidate in (os.environ.get("BUSYBOX", ""), "/bin/busybox"):
         if candidate and Path(candidate).is_file():
-            return Path(candidate)
-    return None
+            return Path(candidate).read_bytes()
+    tree = FileTree()
+    try:
+        for package in debs.fetch(["busybox-static"], images.cache_directory() / "debs"):
+            debs.unpack(package, tree)
+        return tree.read("bin/busybox")
+    except (Problem, KeyError):
+        return None
 
 
 def missing() -> str:
@@ -143,10 +156,12 @@ class ContainerdHost:
             subprocess.run(["ip", "netns", "add", self.name], check=True)
             subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
         self.run_containerd()
-        shell = busybox()
-        assert shell
-        data = shell.read_bytes()
-        applets = subprocess.run([shell, "--list"], check=True, capture_output=True, text=True).stdout.split()
+        data = busybox()
+        assert data
+        program = self.directory / "busybox"
+        program.write_bytes(data)
+        program.chmod(0o755)
+        applets = subprocess.run([program, "--list"], check=True, capture_output=True, text=True).stdout.split()
         links = {f"bin/{applet}": "/bin/busybox" for applet in applets if applet != "busybox"}
         pause = {
             "Entrypoint": ["/bin/busybox", "sh", "-c", "trap exit TERM INT; while :; do sleep 100000 & wait; done"]
@@ -203,6 +218,9 @@ class ContainerdHost:
         for namespace in self._pod_namespaces():
             subprocess.run(["ip", "netns", "delete", namespace], check=False, stderr=subprocess.DEVNULL)
         subprocess.run(["ip", "netns", "delete", self.name], check=False, stderr=subprocess.DEVNULL)
+        for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+            for folder, _, _ in os.walk(hierarchy / CGROUP, topdown=False):
+                os.rmdir(folder)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _pod_namespaces(self) -> list[str]:
