@@ -138,3 +138,10 @@ def test_yaml_is_bounded() -> None:
 )
 def test_yaml_round_trip(value: Any) -> None:
     assert yaml_codec.decode(yaml_codec.encode(value)) == value
+
+
+def test_yaml_is_quoted_as_upstream_does() -> None:
+    value = {"a": "1", "t": "2026-01-01T00:00:00Z", "m": "a: b", "s": "plain text", "l": ["x\ny\n"], "e": {}, "n": ""}
+    lines = ['a: "1"', "e: {}", "l:", "- |", "  x", "  y", "m: 'a: b'", '"n": ""', "s: plain text"]
+    assert yaml_codec.encode(value).decode().splitlines() == [*lines, 't: "2026-01-01T00:00:00Z"']
+    assert yaml_codec.encode({"message": 'configmaps "nope" not found'}) == b'message: configmaps "nope" not found\n'

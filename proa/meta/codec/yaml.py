@@ -218,7 +218,29 @@ _Dumper.add_implicit_resolver(_TAG + "timestamp", re.compile(r"^\d{4}-\d{1,2}-\d
 _Dumper.add_implicit_resolver(_TAG + "merge", re.compile("^<<$"), ["<"])
 
 
+def _represent_text(dumper: Any, text: str) -> Any:
+    """Chooses upstream's quotes: a block for several lines, double ones for what would not be read as a text."""
+    style = None
+    if "\n" in text:
+        style = "|"
+    elif _is_other(text):
+        style = '"'
+    return dumper.represent_scalar(_TAG + "str", text, style)
+
+
+def _is_other(text: str) -> bool:
+    if not text or text == "<<" or re.match(r"\d{4}-\d{1,2}-\d{1,2}", text):
+        return True
+    try:
+        return not isinstance(_plain(text), str)
+    except Malformed:
+        return True
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def encode(value: Any) -> bytes:
-    """Encodes with sorted keys, as upstream does."""
-    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=1 << 30)
+    """Encodes with sorted keys, folded lines and quotes as upstream does."""
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=80)
     return text.encode()
