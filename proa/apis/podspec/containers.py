@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from proa.apis.fields import Errors, nonnegative, one_of, port_reference, problems
 from proa.apis.podspec import resources, security
+from proa.apis.podspec.mounts import mounts
 from proa.apis.podspec.volumes import (
     PULL_POLICIES,
     field_reference,
-    mounts,
     resource_reference,
 )
 from proa.meta import names
