@@ -30,6 +30,7 @@ from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
 from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
 from proa.apiserver.crd.host import CustomResources
 from proa.apiserver.documents import Documents, json_path
+from proa.apiserver.flowschemas import FlowSchemas
 from proa.apiserver.generic.shared import AdmissionChain, Call, Shared, random_suffix
 from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
@@ -186,6 +187,7 @@ class ApiServer:
         self._install_openid()
         OpenApi(self.resources).install(self.http)
         self.custom_resources = CustomResources(self.api, self.live)
+        self.flow_schemas = FlowSchemas(self.api, self.live)
         self._bootstrapped = False
         self._stopping = False
         self._install_health()
@@ -206,11 +208,13 @@ class ApiServer:
         bootstrap = Bootstrap(self.api, self._pools, Identity(address=options.advertise_address, port=self.port or 443))
         await bootstrap.run()
         await bootstrap.run_policies(policies())
+        await self.flow_schemas.start()
         self._bootstrapped = True
         self._tasks.append(asyncio.create_task(self._renew(bootstrap), name="API server lease"))
 
     async def stop(self) -> None:
         self._stopping = True
+        await self.flow_schemas.stop()
         await self.custom_resources.stop()
         for task in self._tasks:
             task.cancel()
