@@ -19,6 +19,7 @@ from proa.apis.all import RESOURCES
 from proa.apis.bootstrap_objects import policies
 from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
+from proa.apiserver.admission.webhooks import WebhookCaller
 from proa.apiserver.api import Core
 from proa.apiserver.audit import AuditLog
 from proa.apiserver.authn.bootstrap import BootstrapTokens
@@ -119,9 +120,9 @@ def default_parts(around: Surroundings) -> Parts:
         BootstrapTokens(around.live, around.clock),
     )
     authorization = Authorization(around.live)
-    admission = default_admission(around.live, authorization, random_suffix)
-
     nodes = Nodes(around.live, around.options.kubelet_context)
+    webhooks = WebhookCaller(around.live, nodes)
+    admission = default_admission(around.live, around.resources, authorization, random_suffix, webhooks)
 
     def attach(core: Core, http: HttpServer) -> None:
         install_special(core, http, around.live, authenticator, authorization, nodes)
@@ -129,9 +130,11 @@ def default_parts(around: Surroundings) -> Parts:
             if isinstance(plugin, ResourceQuota):
                 plugin.attach(core)
 
-    return Parts(
-        authenticator=authenticator, authorizer=authorization, admission=admission, attach=attach, close=nodes.close
-    )
+    async def close() -> None:
+        await webhooks.close()
+        await nodes.close()
+
+    return Parts(authenticator=authenticator, authorizer=authorization, admission=admission, attach=attach, close=close)
 
 
 def open_store(url: str, retention_seconds: float, encryption_keys: Sequence[bytes] = ()) -> Store:

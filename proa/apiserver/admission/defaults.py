@@ -27,13 +27,17 @@ from proa.apiserver.admission.volumes import (
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
+from proa.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWebhooks, WebhookCaller
 from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.authz.escalation import RoleEscalation
 from proa.apiserver.contracts import AdmissionPlugin
 from proa.apiserver.live import Live
+from proa.apiserver.resources import Resources
 
 
-def default_admission(live: Live, authorization: Authorization, suffix: Callable[[], str]) -> list[AdmissionPlugin]:
+def default_admission(
+    live: Live, resources: Resources, authorization: Authorization, suffix: Callable[[], str], caller: WebhookCaller
+) -> list[AdmissionPlugin]:
     """Returns the chain. `suffix` returns five random letters. Give the ResourceQuota plugin its API with `attach`."""
     return [
         NamespaceLifecycle(live),
@@ -52,6 +56,8 @@ def default_admission(live: Live, authorization: Authorization, suffix: Callable
         DefaultIngressClass(live),
         DefaultStorageClass(live),
         PodTopologyLabels(live),
+        MutatingWebhooks(live, resources, caller),
         RoleEscalation(authorization),
+        ValidatingWebhooks(live, resources, caller),
         ResourceQuota(live),
     ]
