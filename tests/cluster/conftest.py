@@ -1,7 +1,8 @@
 """A real cluster for the tests in this folder: real containers, real kubectl.
 
 One cluster serves the whole session: `proa up` in a data directory of its own, on a free port, gone at the end. For
-quick rounds at a desk, PROA_TEST_CLUSTER names a running cluster (`proa up --name dev`) to use instead.
+quick rounds at a desk, PROA_TEST_CLUSTER names a running cluster (`proa up --name dev`) to use instead. PROA_TEST_KUBECTL is
+the path of another kubectl to test with, such as that of Debian 12's package kubernetes-client (1.20).
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def missing_parts() -> str:
 
 
 def find_kubectl() -> str:
-    """Returns the newest kubectl at hand."""
-    return shutil.which("kubectl") or str(PROA.with_name("kubectl"))
+    """Returns the kubectl under test: PROA_TEST_KUBECTL's if that is set, else the one that is installed."""
+    return os.environ.get("PROA_TEST_KUBECTL") or shutil.which("kubectl") or str(PROA.with_name("kubectl"))
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +135,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
 def build_images(common: Sequence[str]) -> None:
     """Builds the tests' images and loads them into the cluster that `common` (--name, --data-dir) names."""
     for image, packages in IMAGES.items():
-        proa("image", "build", *common, image, *(part for one in packages for part in ("--deb", one)))
+        proa("image", "build", "--load", *common, image, *(part for one in packages for part in ("--deb", one)))
 
 
 @pytest.fixture
