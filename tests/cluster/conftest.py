@@ -1,8 +1,9 @@
 """A real cluster for the tests in this folder: real containers, real kubectl.
 
 One cluster serves the whole session: `proa up` in a data directory of its own, on a free port, gone at the end. For
-quick rounds at a desk, PROA_TEST_CLUSTER names a running cluster (`proa up --name dev`) to use instead. PROA_TEST_KUBECTL is
-the path of another kubectl to test with, such as that of Debian 12's package kubernetes-client (1.20).
+quick rounds at a desk, PROA_TEST_CLUSTER names a running cluster (`proa up --name dev`) to use instead.
+PROA_TEST_KUBECTL is the path of another kubectl to test with, such as that of Debian 12's package kubernetes-client
+(1.20); tests of what it does not know yet are skipped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,18 @@ class RunningCluster:
         self.name = name
         self.kubeconfig = kubeconfig
         self.kubectl_binary = kubectl
+
+    @cached_property
+    def kubectl_version(self) -> tuple[int, int]:
+        """The version of kubectl: major, minor."""
+        client = json.loads(self.kubectl("version", "--client", "-o", "json"))["clientVersion"]
+        major, minor = client["gitVersion"].removeprefix("v").split(".")[:2]
+        return int(major), int(minor)
+
+    def needs_kubectl(self, minor: int, what: str) -> None:
+        """Skips the test where kubectl is older than 1.`minor`, which first knew `what`."""
+        if self.kubectl_version < (1, minor):
+            pytest.skip(f"{what} needs kubectl 1.{minor}; this is {'.'.join(map(str, self.kubectl_version))}")
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
