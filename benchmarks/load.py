@@ -45,7 +45,7 @@ class Outcome:
 
 
 class _Connection(asyncio.Protocol):
-    """Sends one request after the other; understands Content-Length and chunked answers just enough to find their end."""
+    """Sends one request after the other; understands answers just enough to find their end."""
 
     def __init__(self, run: _Run) -> None:
         self.run = run

@@ -37,7 +37,13 @@ class ServiceCIDRStrategy(Strategy):
         new, before = ((one.get("spec") or {}).get("cidrs") or [] for one in (obj, old))
         if len(before) == 1 and len(new) == 2 and new[0] == before[0]:
             return _cidrs(new)  # a second family may be added
-        return [] if new == before else [invalid_field("spec.cidrs", new, "field is immutable")]
+        if len(new) < len(before) or len(new) > 2:
+            return [invalid_field("spec.cidrs", new, "field is immutable")]
+        return [
+            invalid_field(f"spec.cidrs[{index}]", text, "field is immutable")
+            for index, text in enumerate(new)
+            if index < len(before) and text != before[index]
+        ]
 
 
 def _cidrs(cidrs: list[str]) -> Errors:
