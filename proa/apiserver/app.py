@@ -210,7 +210,7 @@ class ApiServer:
             self._server = await wire.serve(self.http, options.bind_address, options.port, options.ssl_context)
         bootstrap = Bootstrap(self.api, self._pools, Identity(address=options.advertise_address, port=self.port or 443))
         await bootstrap.run()
-        await bootstrap.run_policies(policies())
+        await bootstrap.ensure_all(policies())
         await self.flow_schemas.start()
         self._bootstrapped = True
         self._tasks.append(asyncio.create_task(self._renew(bootstrap), name="API server lease"))

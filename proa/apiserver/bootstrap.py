@@ -6,6 +6,7 @@ its own version (annotated or labelled so): bootstrap roles gain what they lack.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 import socket
@@ -56,19 +57,17 @@ class Bootstrap:
 
     async def run(self) -> None:
         """Makes everything a cluster starts with; raises StatusErrors."""
-        for name in SYSTEM_NAMESPACES:
-            await self.ensure(NAMESPACES, {"metadata": {"name": name}})
+        await self.ensure_all((NAMESPACES, {"metadata": {"name": name}}) for name in SYSTEM_NAMESPACES)
         await self._service_range()
         await self._kubernetes_service()
         await self.publish_endpoints()
         await self._tracking()
-        for served in discovery.served_versions(self._core.resources.builtin()):
-            await self.ensure(APISERVICES, api_service(served))
+        served = discovery.served_versions(self._core.resources.builtin())
+        await self.ensure_all((APISERVICES, api_service(one)) for one in served)
 
-    async def run_policies(self, objects: Iterable[tuple[GVR, Obj]]) -> None:
-        """Makes the bootstrap roles, flow schemas and priority classes."""
-        for resource, obj in objects:
-            await self.ensure(resource, obj)
+    async def ensure_all(self, objects: Iterable[tuple[GVR, Obj]]) -> None:
+        """Ensures objects that do not need each other, side by side, so that they share the disk's waits."""
+        await asyncio.gather(*(self.ensure(resource, obj) for resource, obj in objects))
 
     async def ensure(self, resource: GVR, obj: Obj) -> None:
         """Creates an object unless it exists; brings a bootstrap role up to date."""
