@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from proa.cli import main
+from proa.cli import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ def test_the_testing_page_s_example() -> None:
 
 
 def test_readme_names_commands_that_exist() -> None:
-    offered = CliRunner().invoke(main, ["--help"]).output
+    offered = CliRunner().invoke(cli, ["--help"]).output
     named = re.findall(r"\.venv/bin/proa ([a-z]+)", (ROOT / "README.md").read_text())
     assert named and all(re.search(rf"^  {one} ", offered, re.MULTILINE) for one in named)
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
