@@ -7,8 +7,16 @@ from pathlib import Path
 
 import click
 
-from proa.cli.options import cluster_options, find
+from proa.cli.options import cluster_options, find, running
 from proa.cluster.problems import Problem
+
+
+_LOAD = click.option(
+    "--load/--no-load",
+    "load_it",
+    default=None,
+    help="Put it on the cluster's nodes as well, or don't [default: if the cluster runs].",
+)
 
 
 @click.group()
@@ -25,7 +33,7 @@ def image() -> None:
 @click.option("--env", "environment", multiple=True, metavar="NAME=VALUE", help="An environment variable.")
 @click.option("--user", default="", help="The user that it runs as.")
 @click.option("--workdir", default="", help="The directory that it starts in.")
-@click.option("--load", "load_it", is_flag=True, help="Load it into the cluster's nodes as well.")
+@_LOAD
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Also copy the archive there.")
 @cluster_options
 def build(
@@ -37,7 +45,7 @@ def build(
     environment: tuple[str, ...],
     user: str,
     workdir: str,
-    load_it: bool,
+    load_it: bool | None,
     output: Path | None,
     name: str | None,
     data_dir: Path | None,
@@ -69,23 +77,21 @@ def build(
     size = archive.stat().st_size / 2**20
     click.echo(f"{full_name(image_name)} {digest[:19]}… {size:.1f} MiB in {time.monotonic() - before:.1f} s")
     click.echo(str(output or archive))
-    if load_it:
-        _load(name, data_dir, [archive])
+    _fill(load_it, name, data_dir, archive)
 
 
 @image.command()
 @click.argument("image_name", metavar="NAME")
-@click.option("--load", "load_it", is_flag=True, help="Load it into the cluster's nodes as well.")
+@_LOAD
 @cluster_options
-def pull(image_name: str, load_it: bool, name: str | None, data_dir: Path | None) -> None:
+def pull(image_name: str, load_it: bool | None, name: str | None, data_dir: Path | None) -> None:
     """Pull an image from its registry to this machine, for nodes that have no way there themselves."""
     from proa.cluster import images, registry
 
     archive = images.archive_path(image_name)
     digest = registry.pull(image_name, archive)
     click.echo(f"{archive} {digest[:19]}…")
-    if load_it:
-        _load(name, data_dir, [archive])
+    _fill(load_it, name, data_dir, archive)
 
 
 @image.command()
@@ -108,6 +114,12 @@ def list_(name: str | None, data_dir: Path | None) -> None:
     for node in cluster.nodes:
         for reference, size in images.listed(cluster.run / node.name / "containerd.sock"):
             click.echo(f"{node.name}  {reference}  {size}")
+
+
+def _fill(load_it: bool | None, name: str | None, data_dir: Path | None, archive: Path) -> None:
+    """Loads a new image if it was asked for, or if there is a cluster that can have it."""
+    if load_it or (load_it is None and running(name, data_dir)):
+        _load(name, data_dir, [archive])
 
 
 def _load(name: str | None, data_dir: Path | None, archives: list[Path]) -> None:

@@ -33,3 +33,12 @@ def find(name: str | None, data_dir: Path | None) -> Cluster:
     if name and cluster.name != name:
         raise Problem(f"{data_dir} holds cluster {cluster.name!r}, not {name!r}", "leave out --name or --data-dir")
     return cluster
+
+
+def running(name: str | None, data_dir: Path | None) -> bool:
+    """Tells whether the options mean a cluster that runs; raises Problem if they name one that does not exist."""
+    from proa.cluster.up import is_running
+
+    if name is None and data_dir is None and state.load("default") is None:
+        return False
+    return is_running(find(name, data_dir))
