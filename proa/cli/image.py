@@ -10,7 +10,6 @@ import click
 from proa.cli.options import cluster_options, find, running
 from proa.cluster.problems import Problem
 
-
 _LOAD = click.option(
     "--load/--no-load",
     "load_it",
