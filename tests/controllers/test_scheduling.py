@@ -1,0 +1,107 @@
+"""The scheduler on a whole control plane, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from proa.client.interface import MERGE_PATCH
+from proa.meta.objects import Obj
+from proa.testing import Cluster, NodeTemplate
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster(nodes=2, template=NodeTemplate(cpu="2", memory="4Gi")) as running:
+        yield running
+
+
+def pod(name: str, cpu: str = "", **spec: object) -> Obj:
+    container: Obj = {"name": "c", "image": "i"}
+    if cpu:
+        container["resources"] = {"requests": {"cpu": cpu}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container], **spec},
+    }
+
+
+def is_running(cluster: Cluster, name: str) -> bool:
+    return bool(cluster.get("pods", name)["status"]["phase"] == "Running")
+
+
+def scheduled_condition(cluster: Cluster, name: str) -> Obj:
+    conditions = cluster.get("pods", name)["status"].get("conditions") or []
+    return next((one for one in conditions if one["type"] == "PodScheduled"), {})
+
+
+def event_messages(cluster: Cluster, reason: str) -> list[str]:
+    return [one["message"] for one in cluster.list("events") if one["reason"] == reason]
+
+
+def test_a_pod_is_bound_and_says_where(cluster: Cluster) -> None:
+    cluster.create(pod("a"))
+    cluster.wait(lambda: is_running(cluster, "a"))
+    assert scheduled_condition(cluster, "a")["status"] == "True"
+    node = cluster.get("pods", "a")["spec"]["nodeName"]
+    cluster.wait(lambda: event_messages(cluster, "Scheduled"))
+    assert event_messages(cluster, "Scheduled") == [f"Successfully assigned default/a to {node}"]
+
+
+def test_a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room(cluster: Cluster) -> None:
+    cluster.create(pod("a", cpu="2"))
+    cluster.create(pod("b", cpu="2"))
+    cluster.wait(lambda: is_running(cluster, "a") and is_running(cluster, "b"))
+    cluster.create(pod("late", cpu="2"))
+    cluster.wait(lambda: scheduled_condition(cluster, "late").get("reason") == "Unschedulable")
+    message = scheduled_condition(cluster, "late")["message"]
+    assert message.startswith("0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: ")
+    cluster.wait(lambda: message in event_messages(cluster, "FailedScheduling"))
+    cluster.delete("pods", "a")
+    cluster.wait(lambda: is_running(cluster, "late"))
+
+
+def test_gates_hold_a_pod_back(cluster: Cluster) -> None:
+    cluster.create(pod("gated", schedulingGates=[{"name": "example.com/wait"}]))
+    cluster.advance(30)
+    assert scheduled_condition(cluster, "gated")["reason"] == "SchedulingGated"
+    cluster.patch("pods", "gated", {"spec": {"schedulingGates": []}}, patch_type=MERGE_PATCH)
+    cluster.wait(lambda: is_running(cluster, "gated"))
+
+
+def test_a_cordoned_node_takes_no_pods_until_it_is_uncordoned(cluster: Cluster) -> None:
+    for node in cluster.simulated.names:
+        cluster.patch("nodes", node, {"spec": {"unschedulable": True}})
+    cluster.settle()
+    cluster.create(pod("p"))
+    cluster.wait(lambda: scheduled_condition(cluster, "p").get("reason") == "Unschedulable")
+    cluster.patch("nodes", cluster.simulated.names[0], {"spec": {"unschedulable": False}})
+    cluster.wait(lambda: is_running(cluster, "p"))
+    assert cluster.get("pods", "p")["spec"]["nodeName"] == cluster.simulated.names[0]
+
+
+def test_a_more_important_pod_takes_the_room(cluster: Cluster) -> None:
+    cluster.create(
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": "high"},
+            "value": 1000,
+        }
+    )
+    for name in ("a", "b"):
+        cluster.create(pod(name, cpu="2"))
+    cluster.wait(lambda: is_running(cluster, "a") and is_running(cluster, "b"))
+    cluster.create(pod("urgent", cpu="2", priorityClassName="high"))
+    cluster.wait(lambda: is_running(cluster, "urgent"))
+    assert len(cluster.list("pods", "default")) == 2
+    cluster.wait(lambda: event_messages(cluster, "Preempted"))
+
+
+def test_other_schedulers_pods_are_left_alone(cluster: Cluster) -> None:
+    cluster.create(pod("theirs", schedulerName="somebody-else"))
+    cluster.advance(60)
+    assert "nodeName" not in cluster.get("pods", "theirs")["spec"]
