@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import urllib.request
@@ -42,8 +43,6 @@ def sleeper(cluster: RunningCluster, namespace: str) -> str:
 def web(cluster: RunningCluster, namespace: str) -> str:
     """A deployment named `web` of two ready nginx pods."""
     cluster.kubectl("-n", namespace, "create", "deployment", "web", "--image=nginx", "--replicas=2", "--port=80")
-    patch = {"spec": {"template": {"spec": {"containers": [{"name": "nginx", "imagePullPolicy": "IfNotPresent"}]}}}}
-    cluster.kubectl("-n", namespace, "patch", "deployment", "web", "-p", json.dumps(patch))
     cluster.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=90s")
     return "web"
 
@@ -106,6 +105,20 @@ def test_scale_set_rollout_history_undo_restart(cluster: RunningCluster, namespa
     do("rollout", "status", deployment, "--timeout=90s")
     environment = "{.spec.template.spec.containers[0].env}"
     assert do("get", deployment, "-o", f"jsonpath={environment}") == ""
+    do("set", "image", deployment, "nginx=docker.io/library/nginx:latest")
+    do("set", "resources", deployment, "-c=nginx", "--requests=cpu=10m", "--limits=cpu=500m,memory=128Mi")
+    do("rollout", "status", deployment, "--timeout=90s")
+    container = cluster.json("-n", namespace, "get", deployment)["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "docker.io/library/nginx:latest"
+    assert container["resources"]["limits"] == {"cpu": "500m", "memory": "128Mi"}
+    assert "COLOR" in do("rollout", "history", deployment, "--revision=2")
+    do("rollout", "undo", deployment, "--to-revision=2")
+    do("rollout", "status", deployment, "--timeout=90s")
+    assert "blue" in do("get", deployment, "-o", f"jsonpath={environment}")
+    unknown = cluster.run("-n", namespace, "rollout", "undo", deployment, "--to-revision=99", check=False)
+    assert unknown.returncode == 1 and "unable to find specified revision 99" in unknown.stderr
+    wrong = cluster.run("-n", namespace, "scale", deployment, "--replicas=1", "--current-replicas=7", check=False)
+    assert wrong.returncode == 1
     do("rollout", "restart", deployment)
     do("rollout", "status", deployment, "--timeout=90s")
     do("rollout", "pause", deployment)
@@ -154,12 +167,31 @@ def test_logs(cluster: RunningCluster, namespace: str, sleeper: str) -> None:
     assert len(logs(sleeper, "--tail=1").splitlines()) == 1
     assert "hello" in logs("-l", "app=sleeper", "--prefix")
     assert "hello" in logs(sleeper, "--since=1h", "--timestamps")
+    assert "hello" not in logs(sleeper, "--since-time=2999-01-01T00:00:00Z")
+    assert len(logs(sleeper, "--limit-bytes=3")) == 3
+    assert "hello" in logs(sleeper, "-c", "main") and "hello" in logs(sleeper, "--all-containers")
     following = cluster.popen("-n", namespace, "logs", "-f", sleeper)
     try:
         assert following.stdout is not None and following.stdout.readline().strip() in ("hello", "world")
     finally:
         following.terminate()
         following.wait(10)
+
+
+def test_logs_of_several_pods(cluster: RunningCluster, namespace: str) -> None:
+    for name in ("left", "right"):
+        pod = busybox(name, "sh", "-c", f"echo {name}; sleep 2; echo end", labels={"app": "two"}, restartPolicy="Never")
+        cluster.apply(pod, namespace=namespace)
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod", "-l", "app=two", "--timeout=60s")
+    followed = cluster.kubectl("-n", namespace, "logs", "-f", "-l", "app=two", "--prefix", "--tail=-1")
+    assert sorted(line.split()[-1] for line in followed.splitlines()) == ["end", "end", "left", "right"]
+    assert "[pod/left/main] left" in followed
+
+
+def test_logs_of_a_deployment_and_unknown_containers(cluster: RunningCluster, namespace: str, web: str) -> None:
+    assert cluster.run("-n", namespace, "logs", f"deployment/{web}", "--tail=1").returncode == 0
+    refused = cluster.run("-n", namespace, "logs", f"deployment/{web}", "-c", "none", check=False)
+    assert refused.returncode == 1 and "container none is not valid" in refused.stderr
 
 
 def test_previous_logs_of_a_restarted_container(cluster: RunningCluster, namespace: str) -> None:
@@ -187,17 +219,44 @@ def test_exec(cluster: RunningCluster, namespace: str, sleeper: str) -> None:
     assert run("cat", input=large, flags=("-i",)).stdout == large
 
 
-def test_exec_on_a_terminal(cluster: RunningCluster, namespace: str, sleeper: str) -> None:
-    command = f"{cluster.kubectl_binary} -n {namespace} exec -it {sleeper} -- sh -c 'tty && stty size'"
+def on_a_terminal(cluster: RunningCluster, command: str, input: str | None = None) -> str:
+    """Runs kubectl on a terminal of 33 rows and 111 columns; returns what the terminal showed."""
+    sized = f"stty rows 33 cols 111; exec {cluster.kubectl_binary} {command}"
     done = subprocess.run(
-        ["script", "-qec", command, "/dev/null"],
+        ["script", "-qec", sized, "/dev/null"],
+        input=input,
         env=cluster.environment(),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert "/dev/pts" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_exec_on_a_terminal(cluster: RunningCluster, namespace: str, sleeper: str) -> None:
+    wait_for_size = 'until [ "$(stty size)" = "33 111" ]; do sleep 0.1; done; tty; stty size'
+    shown = on_a_terminal(cluster, f"-n {namespace} exec -it {sleeper} -- sh -c '{wait_for_size}'")
+    assert "/dev/pts" in shown and "33 111" in shown
+
+
+def test_attach_to_a_terminal(cluster: RunningCluster, namespace: str) -> None:
+    pod = busybox("shell", "sh", "-c", "read line; echo got $line from $(tty)", restartPolicy="Never")
+    pod["spec"]["containers"][0].update(stdin=True, tty=True)
+    cluster.apply(pod, namespace=namespace)
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/shell", "--timeout=60s")
+    shown = on_a_terminal(cluster, f"-n {namespace} attach -it shell", input="word\n")
+    assert "got word from /dev/pts" in shown
+
+
+def test_run_attaches_and_removes(cluster: RunningCluster, namespace: str) -> None:
+    done = cluster.run(
+        "-n", namespace, "run", "brief", f"--image={BUSYBOX}", "--image-pull-policy=IfNotPresent", "--restart=Never",
+        "--rm", "-i", "--", "sh", "-c", "read line; echo got $line; exit 4", input="word\n", check=False,
+    )  # fmt: skip
+    assert "got word" in done.stdout and done.returncode == 4, done.stdout + done.stderr
+    assert cluster.kubectl("-n", namespace, "get", "pods", "-o", "name") == ""
 
 
 def test_attach(cluster: RunningCluster, namespace: str) -> None:
@@ -215,6 +274,12 @@ def test_copy(cluster: RunningCluster, namespace: str, sleeper: str, tmp_path: P
     cluster.kubectl("-n", namespace, "cp", str(source), f"{sleeper}:/tmp/file")
     cluster.kubectl("-n", namespace, "cp", f"{sleeper}:/tmp/file", str(back))
     assert back.read_bytes() == source.read_bytes()
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "note").write_text("far down")
+    cluster.kubectl("-n", namespace, "cp", "-c", "main", str(folder), f"{sleeper}:/tmp/folder")
+    cluster.kubectl("-n", namespace, "cp", f"{sleeper}:/tmp/folder", str(tmp_path / "again"))
+    assert (tmp_path / "again" / "deep" / "note").read_text() == "far down"
 
 
 @pytest.mark.parametrize("target", ["pod", "deployment", "service"])
@@ -264,7 +329,7 @@ def test_run_expose_wait_delete(cluster: RunningCluster, namespace: str) -> None
         return cluster.kubectl("-n", namespace, *arguments)
 
     do("run", "once", f"--image={BUSYBOX}", "--image-pull-policy=IfNotPresent", "--restart=Never", "--", "true")
-    do("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/once", "--timeout=60s")
+    eventually(lambda: do("get", "pod", "once", "-o", "jsonpath={.status.phase}") == "Succeeded")
     assert "Completed" in do("get", "pod", "once")
     do("delete", "pod", "once", "--timeout=60s")
     assert do("get", "pods", "-o", "name") == ""
@@ -272,6 +337,30 @@ def test_run_expose_wait_delete(cluster: RunningCluster, namespace: str) -> None
     do("wait", "--for=condition=Ready", "pod/long", "--timeout=60s")
     do("delete", "pod", "long", "--force", "--grace-period=0")
     assert do("get", "pods", "-o", "name") == ""
+
+
+def test_wait_variants(cluster: RunningCluster, namespace: str, web: str) -> None:
+    def do(*arguments: str) -> str:
+        return cluster.kubectl("-n", namespace, *arguments)
+
+    do("wait", "--for=condition=Available", f"deployment/{web}", "--timeout=30s")
+    do("wait", "--for=condition=Ready", "pods", "--all", "--timeout=30s")
+    late = cluster.run(
+        "-n", namespace, "wait", "--for=condition=Never", f"deployment/{web}", "--timeout=1s", check=False
+    )
+    assert late.returncode == 1 and "timed out waiting for the condition" in late.stderr
+    waiting = cluster.popen("-n", namespace, "wait", "--for=delete", "pods", "-l", "app=web", "--timeout=60s")
+    do("delete", "deployment", web, "--now", "--cascade=background")
+    assert waiting.wait(70) == 0, waiting.communicate()
+    assert do("get", "pods", "-o", "name") == ""
+
+
+def test_newer_wait_variants(cluster: RunningCluster, namespace: str) -> None:
+    cluster.needs_kubectl(31, "wait --for=create")
+    waiting = cluster.popen("-n", namespace, "wait", "--for=create", "configmap/late", "--timeout=30s")
+    cluster.kubectl("-n", namespace, "create", "configmap", "late", "--from-literal=a=b")
+    assert waiting.wait(40) == 0, waiting.communicate()
+    cluster.kubectl("-n", namespace, "wait", "--for=jsonpath={.data.a}=b", "configmap/late", "--timeout=30s")
 
 
 def test_cascading_deletes(cluster: RunningCluster, namespace: str, web: str) -> None:
@@ -293,6 +382,14 @@ def test_discovery_verbs(cluster: RunningCluster, namespace: str) -> None:
     assert "rollingUpdate" in explained and "Recreate" in explained
     assert "gitVersion" in cluster.kubectl("version", "-o", "json")
     assert "podIP" in cluster.kubectl("explain", "pod.status")
+    recursive = cluster.kubectl("explain", "deployment", "--recursive")
+    assert "terminationGracePeriodSeconds" in recursive and "observedGeneration" in recursive
+    assert "pods" not in cluster.kubectl("api-resources", "--namespaced=false", "-o", "name").split()
+    wide = cluster.kubectl("api-resources", "-o", "wide", "--verbs=deletecollection")
+    assert re.search(r"^pods +po +v1 +true +Pod ", wide, re.MULTILINE)
+    assert "coredns" not in wide and "tokenreviews" not in wide
+    dump = cluster.kubectl("cluster-info", "dump", "--namespaces", namespace, "-o", "json")
+    assert '"kind": "NodeList"' in dump
 
 
 def test_auth_verbs(cluster: RunningCluster, namespace: str) -> None:
@@ -300,9 +397,7 @@ def test_auth_verbs(cluster: RunningCluster, namespace: str) -> None:
     account = f"system:serviceaccount:{namespace}:default"
     refused = cluster.run("auth", "can-i", "create", "pods", f"--as={account}", check=False)
     assert refused.stdout.strip() == "no" and refused.returncode == 1
-    assert "system:masters" in cluster.kubectl("auth", "whoami")
-    token = cluster.kubectl("-n", namespace, "create", "token", "default").strip()
-    assert token.count(".") == 2
+    assert re.search(r"\*\.\* .*\[\*\]", cluster.kubectl("auth", "can-i", "--list"))
     cluster.kubectl("-n", namespace, "create", "role", "reader", "--verb=get,list", "--resource=pods")
     cluster.kubectl(
         "-n", namespace, "create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:default"
@@ -310,6 +405,20 @@ def test_auth_verbs(cluster: RunningCluster, namespace: str) -> None:
     assert cluster.kubectl("-n", namespace, "auth", "can-i", "list", "pods", f"--as={account}").strip() == "yes"
     secret = cluster.run("-n", namespace, "get", "secrets", f"--as={account}", check=False)
     assert "forbidden" in secret.stderr
+
+
+def test_whoami_and_tokens(cluster: RunningCluster, namespace: str) -> None:
+    cluster.needs_kubectl(27, "auth whoami")
+    assert "system:masters" in cluster.kubectl("auth", "whoami")
+    token = cluster.kubectl("-n", namespace, "create", "token", "default", "--duration=1h").strip()
+    assert token.count(".") == 2
+    # kubectl prefers a client certificate to a token, so the certificate must go.
+    server = cluster.kubectl("config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}")
+    known = cluster.run(
+        "auth", "whoami", "--kubeconfig=/dev/null", "--insecure-skip-tls-verify", f"--server={server}",
+        f"--token={token}"
+    )  # fmt: skip
+    assert f"system:serviceaccount:{namespace}:default" in known.stdout
 
 
 def test_cordon_and_drain(cluster: RunningCluster, namespace: str, web: str) -> None:
@@ -327,6 +436,7 @@ def test_cordon_and_drain(cluster: RunningCluster, namespace: str, web: str) -> 
 
 
 def test_debug_adds_an_ephemeral_container(cluster: RunningCluster, namespace: str, sleeper: str) -> None:
+    cluster.needs_kubectl(22, "debug through today's ephemeralcontainers subresource")
     cluster.kubectl(
         "-n", namespace, "debug", sleeper, f"--image={BUSYBOX}", "--image-pull-policy=IfNotPresent", "-c", "dbg",
         "--", "sleep", "3600",
@@ -335,8 +445,22 @@ def test_debug_adds_an_ephemeral_container(cluster: RunningCluster, namespace: s
     assert [one["name"] for one in pod["spec"]["ephemeralContainers"]] == ["dbg"]
 
 
+def test_debug_copies_a_pod(cluster: RunningCluster, namespace: str, sleeper: str) -> None:
+    cluster.kubectl(
+        "-n", namespace, "debug", sleeper, "--copy-to=copied", f"--image={BUSYBOX}", "-c", "dbg", "--attach=false",
+        "--share-processes", "--", "sleep", "3600",
+    )  # fmt: skip
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/copied", "--timeout=60s")
+    pod = cluster.json("-n", namespace, "get", "pod", "copied")
+    assert [one["name"] for one in pod["spec"]["containers"]] == ["main", "dbg"]
+    assert pod["spec"]["shareProcessNamespace"] is True
+
+
 def test_events(cluster: RunningCluster, namespace: str, sleeper: str) -> None:
     assert "Started" in cluster.kubectl("-n", namespace, "get", "events")
+    by_reason = ("get", "events", "--field-selector=reason=Started", "--sort-by=.lastTimestamp", "-o", "name")
+    assert "event/" in cluster.kubectl("-n", namespace, *by_reason)
+    cluster.needs_kubectl(26, "events")
     assert "Started" in cluster.kubectl("-n", namespace, "events", "--for", f"pod/{sleeper}")
 
 
