@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from benchmarks.figures import Figure
 from benchmarks.lab import Lab, module
@@ -65,7 +65,7 @@ async def measure(rounds: int, changes: int) -> dict[str, float]:
     """Returns medians: `full` in seconds, `change` in milliseconds, and of each the part that is nft's own."""
     seconds: dict[str, list[float]] = {"full": [], "full_nft": [], "change": [], "change_nft": []}
 
-    async def timed(kind: str, rules: Ruleset, shares: dict[str, tuple[int, ...]], *, fresh: bool = False) -> None:
+    async def timed(kind: str, rules: Ruleset, shares: Mapping[str, tuple[int, ...]], *, fresh: bool = False) -> None:
         begun = time.perf_counter()
         changes = {f"s{number}": share(int(number), *last_bytes) for number, last_bytes in shares.items()}
         lines = [*(rules.start() if fresh else []), *rules.replace(changes)]
