@@ -12,7 +12,6 @@ from proa.apis.registry import ResourceDef
 from proa.apiserver.negotiation import JSON, PROTOBUF, body_type, unsupported_media_type
 from proa.client.interface import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 from proa.meta.codec import json as json_codec
-from proa.meta.codec import yaml as yaml_codec
 from proa.meta.codec.json import Malformed
 from proa.meta.errors import StatusError, bad_request
 from proa.meta.gvk import GVK, split_api_version
@@ -41,7 +40,9 @@ def parse_body(media_type: str, body: bytes, kind: str) -> tuple[Any, list[str]]
             from proa.apiserver.encoding import protobuf
 
             return protobuf().decode(body), []
-        return yaml_codec.parse_strictly(body)
+        from proa.meta.codec import yaml  # slow to import, as is the above
+
+        return yaml.parse_strictly(body)
     except Malformed as problem:
         text = f"couldn't get version/kind; json parse error: {problem}" if media_type == JSON else problem
         raise json_codec.unrecognized(kind, body, text) from None
@@ -84,11 +85,12 @@ _SAME_FORM = {GVK("policy", "v1beta1", "Eviction"): GVK("policy", "v1", "Evictio
 
 def check_kind(obj: Obj, expected: GVK) -> None:
     """Raises the 400 StatusError if an object says that it is something else; fills in what it does not say."""
-    api_version, kind = obj.get("apiVersion") or expected.api_version, obj.get("kind") or expected.kind
+    api_version, kind = obj.get("apiVersion"), obj.get("kind")
     for key, stated in (("apiVersion", api_version), ("kind", kind)):
-        if not isinstance(stated, str):
+        if stated is not None and not isinstance(stated, str):
             what = {dict: "object", list: "array", bool: "bool"}.get(type(stated), "number")
             raise bad_request(f"couldn't get version/kind; json parse error: cannot unmarshal {what} into {key}")
+    api_version, kind = api_version or expected.api_version, kind or expected.kind
     try:
         group, version = split_api_version(api_version)
     except ValueError as error:
@@ -129,7 +131,9 @@ def decode_delete_options(content_type: str, body: bytes) -> Obj | None:
 
             value = protobuf().decode(body)
         else:
-            value = yaml_codec.parse_strictly(body)[0]
+            from proa.meta.codec import yaml
+
+            value = yaml.parse_strictly(body)[0]
     except Malformed as problem:
         raise bad_request(f"couldn't get version/kind; json parse error: {problem}") from None
     if value is None:
