@@ -18,6 +18,7 @@ from proa.util.files import write_atomic
 
 Config = dict[str, Any]
 _LISTS = ("clusters", "users", "contexts")
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def context_name(cluster: str) -> str:
@@ -64,7 +65,7 @@ def write(path: Path, content: Config) -> None:
 
 
 def dump(content: Config) -> str:
-    return str(yaml.safe_dump(content, sort_keys=False))
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False))
 
 
 def user_file() -> Path:

@@ -1,6 +1,6 @@
 """The control-plane process: API server, scheduler, controllers and cloud controllers in one, over in-process clients.
 
-`python -m proa.cluster.server DIRECTORY` runs the control plane of the cluster in DIRECTORY; `proa server` does the
+`python -m proa.cluster.start DIRECTORY` runs the control plane of the cluster in DIRECTORY; `proa server` does the
 same. The API server serves before the scheduler's modules are even imported.
 """
 
@@ -14,7 +14,6 @@ import importlib
 import logging
 import signal
 import ssl
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -100,6 +99,7 @@ class ControlPlane:
         # What lives now lives for ever: keep it out of every later collection.
         gc.collect()
         gc.freeze()
+        gc.enable()
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -192,7 +192,3 @@ def main(arguments: Sequence[str]) -> int:
         log.error("%s", problem)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -259,12 +259,17 @@ def run_plan(cluster: Cluster) -> supervisor.RunPlan:
 def control_plane(cluster: Cluster) -> list[supervisor.Program]:
     """Returns the control plane's processes: one, or one per component."""
     proa = [sys.executable, "-m", "proa.cli"]
-    commands = {"server": [sys.executable, "-m", "proa.cluster.server", cluster.directory]}
+    commands = {"server": [sys.executable, "-m", "proa.cluster.start", cluster.directory]}
     if cluster.separate:
         verbs = ("apiserver", "controller-manager", "cloud-controller-manager", "scheduler")
         commands = {verb: [*proa, verb, "--data-dir", cluster.directory] for verb in verbs}
     return [
-        supervisor.Program(name=name, command=command, log=str(cluster.path / "logs" / f"{name}.log"))
+        supervisor.Program(
+            name=name,
+            command=command,
+            environment={"MALLOC_ARENA_MAX": "2"},  # else each of its threads keeps free memory of its own
+            log=str(cluster.path / "logs" / f"{name}.log"),
+        )
         for name, command in commands.items()
     ]
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from proa.meta.codec import json as json_codec
-from proa.meta.codec import yaml as yaml_codec
 from proa.meta.errors import INVALID, StatusError, bad_request
 from proa.meta.objects import Obj
 from proa.meta.patch import json_patch, merge, strategic
@@ -27,7 +26,9 @@ def decode_patch(media_type: str, body: bytes) -> tuple[Any, list[str]]:
     """Reads a patch and returns it with the paths of duplicate keys; raises the 400 StatusError."""
     try:
         if media_type == APPLY_PATCH:
-            return yaml_codec.parse_strictly(body)
+            from proa.meta.codec import yaml  # slow to import
+
+            return yaml.parse_strictly(body)
         return json_codec.parse_strictly(body)
     except json_codec.Malformed as problem:
         prefix = {STRATEGIC_PATCH: "", APPLY_PATCH: "error decoding YAML: "}.get(media_type, "error decoding patch: ")

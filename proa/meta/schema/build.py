@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from proa.meta.objects import Obj
@@ -50,17 +49,20 @@ _MARKS = {
 
 def source_version() -> str:
     """Names the inputs: changes when the compiled form would."""
-    return f"{FORM}-{version('kubernetes-validate')}-{(_HERE / 'facts.json').stat().st_size}"
+    return "-".join(str(one) for one in (FORM, _schema().stat().st_size, (_HERE / "facts.json").stat().st_size))
 
 
 def read_source() -> dict[str, Obj]:
     """Reads the package's definitions, with descriptions: about 10 ms and 8 MiB, so drop them soon."""
+    definitions: dict[str, Obj] = json.loads(_schema().read_bytes())["$defs"]
+    return definitions
+
+
+def _schema() -> Path:
     spec = importlib.util.find_spec("kubernetes_validate")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError("the package kubernetes-validate, which holds the API's schema, is not installed")
-    text = (Path(spec.submodule_search_locations[0]) / _SCHEMA).read_bytes()
-    definitions: dict[str, Obj] = json.loads(text)["$defs"]
-    return definitions
+    return Path(spec.submodule_search_locations[0]) / _SCHEMA
 
 
 @cache

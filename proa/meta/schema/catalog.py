@@ -7,7 +7,6 @@ versions that it was made from; where no file can be written, it is compiled in 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -143,6 +142,8 @@ def _cache_folder() -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
+    import tempfile  # seldom needed, and slow to import
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
