@@ -223,14 +223,13 @@ def _compare(shape: Shape, old: Any, new: Any) -> _Sets:
         if old is _ABSENT:
             return _LEAF, None, None
         return (None, _LEAF, None) if new is _ABSENT else (None, None, _LEAF)
-    children = _compare_map(shape, old, new) if shape.form == "map" else _compare_list(shape, old, new)
-    sets = [dict(one) for one in children]
+    compare_parts = _compare_map if shape.form == "map" else _compare_list
+    added, removed, modified = compare_parts(shape, old, new)
     if old is _ABSENT:
-        sets[0] = {SELF: _LEAF, **sets[0]} if sets[0] else _LEAF
-        return sets[0], sets[1] or None, sets[2] or None
+        return ({SELF: _LEAF, **added} if added else _LEAF), removed or None, modified or None
     if new is _ABSENT:
-        return sets[0] or None, ({SELF: _LEAF, **sets[1]} if sets[1] else _LEAF), sets[2] or None
-    return sets[0] or None, sets[1] or None, sets[2] or None
+        return added or None, ({SELF: _LEAF, **removed} if removed else _LEAF), modified or None
+    return added or None, removed or None, modified or None
 
 
 def _filled(value: Any) -> bool:
@@ -263,9 +262,15 @@ def _compare_list(shape: Shape, old: Any, new: Any) -> tuple[Node, Node, Node]:
 
 
 def _collect(out: tuple[Node, Node, Node], element: str, sets: _Sets) -> None:
-    for target, node in zip(out, sets, strict=True):
-        if node is not None:
-            target[element] = node
+    if sets is _SAME:
+        return
+    added, removed, modified = sets  # spelled out: every field of every write passes here
+    if added is not None:
+        out[0][element] = added
+    if removed is not None:
+        out[1][element] = removed
+    if modified is not None:
+        out[2][element] = modified
 
 
 def _indexed(shape: Shape, value: Any) -> dict[str, list[Any]]:
