@@ -1,0 +1,168 @@
+"""Functions of texts: the standard ones, cel-go's strings extension, and Kubernetes' regular expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from proa.meta.cel.library.standard import to_string
+from proa.meta.cel.syntax import CelError
+
+
+@lru_cache(maxsize=512)
+def _pattern(text: str) -> Any:
+    import re2
+
+    try:
+        return re2.compile(text)
+    except re2.error as error:
+        raise CelError(f"error parsing regexp: {error}") from None
+
+
+def _matches(text: str, pattern: str) -> bool:
+    return _pattern(pattern).search(text) is not None
+
+
+def _find(text: str, pattern: str) -> str:
+    found = _pattern(pattern).search(text)
+    return str(found.group()) if found else ""
+
+
+def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
+    found = [str(one.group()) for one in _pattern(pattern).finditer(text)]
+    return found if limit < 0 else found[:limit]
+
+
+def _within(index: int, size: int) -> int:
+    if not 0 <= index <= size:
+        raise CelError(f"index out of range: {index}")
+    return index
+
+
+def _char_at(text: str, index: int) -> str:
+    return text[_within(index, len(text)) :][:1]
+
+
+def _index_of(text: str, part: str, start: int = 0) -> int:
+    return start if not part else text.find(part, _within(start, len(text)))
+
+
+def _last_index_of(text: str, part: str, end: int | None = None) -> int:
+    if end is None:
+        return text.rfind(part)
+    return text.rfind(part, 0, _within(end, len(text)) + len(part))
+
+
+def _substring(text: str, start: int, end: int | None = None) -> str:
+    last = len(text) if end is None else end
+    _within(start, len(text)), _within(last, len(text))
+    if start > last:
+        raise CelError(f"invalid substring range. start: {start}, end: {last}")
+    return text[start:last]
+
+
+def _split(text: str, by: str, limit: int = -1) -> list[str]:
+    if limit == 0:
+        return []
+    if not by:
+        chars = list(text)
+        return chars if limit < 0 or len(chars) <= limit else [*chars[: limit - 1], "".join(chars[limit - 1 :])]
+    return text.split(by, limit - 1 if limit > 0 else -1)
+
+
+def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    return text.replace(old, new, limit if limit >= 0 else -1)
+
+
+def _ascii(text: str, change: Callable[[str], str]) -> str:
+    return "".join(change(one) if one.isascii() else one for one in text)
+
+
+_SPACES = "\t\n\v\f\r \u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+
+
+def _quote(text: str) -> str:
+    return '"' + "".join(_QUOTED.get(one) or (f"\\{one}" if one in '\\"' else one) for one in text) + '"'
+
+
+def _format(template: str, given: list[Any]) -> str:
+    made, rest, used = "", template, 0
+    while "%" in rest:
+        before, _, rest = rest.partition("%")
+        made += before
+        if rest.startswith("%"):
+            made, rest = made + "%", rest[1:]
+            continue
+        precision: int | None = None
+        if rest.startswith("."):
+            digits = rest[1 : len(rest) - len(rest[1:].lstrip("0123456789"))]
+            precision, rest = int(digits or "0"), rest[1 + len(digits) :]
+        if not rest:
+            raise CelError("could not parse formatting clause: unexpected end of string")
+        if used >= len(given):
+            raise CelError(f"index {used} out of range")
+        made += _clause(rest[0], given[used], precision)
+        used, rest = used + 1, rest[1:]
+    return made + rest
+
+
+def _clause(verb: str, value: Any, precision: int | None) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if verb == "s":
+        return _shown(value)
+    if verb == "d" and is_number:
+        return to_string(value)
+    if verb in "fe" and is_number and min(precision or 0, 1000) == (precision or 0):
+        return f"{value:.{6 if precision is None else precision}{verb}}"
+    if verb == "b" and isinstance(value, int):
+        return f"{value:b}"
+    if verb == "o" and isinstance(value, int):
+        return f"{value:o}"
+    if verb in "xX":
+        if isinstance(value, int) and not isinstance(value, bool):
+            return f"{value:{verb}}"
+        if isinstance(value, str | bytes):
+            digits = (value.encode() if isinstance(value, str) else value).hex()
+            return digits if verb == "x" else digits.upper()
+    raise CelError(f'error during formatting: unrecognized formatting clause or wrong type: "%{verb}"')
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(sorted(f'{_shown(key)}: {_shown(one)}' for key, one in value.items()))}}}"
+    return "null" if value is None else to_string(value)
+
+
+LIBRARY: dict[str, Callable[..., Any]] = {
+    "string->contains(string) bool": lambda text, part: part in text,
+    "string->startsWith(string) bool": str.startswith,
+    "string->endsWith(string) bool": str.endswith,
+    "string->matches(string) bool": _matches,
+    "matches(string, string) bool": _matches,
+    "string->find(string) string": _find,
+    "string->findAll(string) list(string)": _find_all,
+    "string->findAll(string, int) list(string)": _find_all,
+    "string->charAt(int) string": _char_at,
+    "string->indexOf(string) int": _index_of,
+    "string->indexOf(string, int) int": _index_of,
+    "string->lastIndexOf(string) int": _last_index_of,
+    "string->lastIndexOf(string, int) int": _last_index_of,
+    "string->lowerAscii() string": lambda text: _ascii(text, str.lower),
+    "string->upperAscii() string": lambda text: _ascii(text, str.upper),
+    "string->replace(string, string) string": _replace,
+    "string->replace(string, string, int) string": _replace,
+    "string->split(string) list(string)": _split,
+    "string->split(string, int) list(string)": _split,
+    "string->substring(int) string": _substring,
+    "string->substring(int, int) string": _substring,
+    "string->trim() string": lambda text: text.strip(_SPACES),
+    "string->reverse() string": lambda text: text[::-1],
+    "string->format(list(dyn)) string": _format,
+    "strings.quote(string) string": _quote,
+    "list(string)->join() string": "".join,
+    "list(string)->join(string) string": lambda items, by: by.join(items),
+}

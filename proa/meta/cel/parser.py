@@ -1,0 +1,289 @@
+"""Reads CEL expressions: recursive descent over the tokens, macros made into comprehensions on the way."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from proa.meta.cel.syntax import (
+    INT_MAX,
+    UINT_MAX,
+    Call,
+    CompileError,
+    Comprehension,
+    Ident,
+    ListNode,
+    Literal,
+    MapNode,
+    Node,
+    Select,
+    StructNode,
+    Token,
+    tokens,
+)
+from proa.meta.cel.values import UInt
+
+_DEPTH_MAX = 100
+_RESERVED = frozenset(
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
+)
+_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
+_PRIMARY = (
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+)
+_BINARY = (("||",), ("&&",), ("==", "!=", "<", "<=", ">", ">=", "in"), ("+", "-"), ("*", "/", "%"))
+# Macros called on a value: name -> numbers of arguments that make it one, and how many of them are variables.
+_MACROS = {
+    "all": {2: 1, 3: 2},
+    "exists": {2: 1, 3: 2},
+    "exists_one": {2: 1, 3: 2},
+    "existsOne": {3: 2},
+    "map": {2: 1, 3: 1},
+    "filter": {2: 1},
+    "transformList": {3: 2, 4: 2},
+    "transformMap": {3: 2, 4: 2},
+    "transformMapEntry": {3: 2, 4: 2},
+    "optMap": {2: 1},
+    "optFlatMap": {2: 1},
+}
+
+
+def parse(source: str) -> Node:
+    """Returns the tree of an expression; raises CompileError."""
+    parser = _Parser(source)
+    node = parser.expression()
+    if parser.token.kind != "end":
+        parser.fail(f"mismatched input '{parser.token.text}' expecting <EOF>")
+    return node
+
+
+class _Parser:
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._tokens = tokens(source)
+        self._at = 0
+        self._depth = 0
+
+    @property
+    def token(self) -> Token:
+        return self._tokens[self._at]
+
+    def fail(self, text: str, token: Token | None = None, *, syntax: bool = True) -> NoReturn:
+        offset = (token or self.token).offset
+        raise CompileError(self._source, [(offset, f"Syntax error: {text}" if syntax else text)])
+
+    def _take(self) -> Token:
+        token = self.token
+        self._at += 1
+        return token
+
+    def _accept(self, kind: str) -> Token | None:
+        return self._take() if self.token.kind == kind else None
+
+    def _expect(self, kind: str, expected: str = "") -> Token:
+        if self.token.kind != kind:
+            self.fail(f"mismatched input '{self.token.text}' expecting {expected or repr(kind)}")
+        return self._take()
+
+    def expression(self) -> Node:
+        self._depth += 1
+        if self._depth > _DEPTH_MAX:
+            self.fail(f"expression recursion limit exceeded: {_DEPTH_MAX}", syntax=False)
+        node = self._binary(0)
+        mark = self._accept("?")
+        if mark:
+            first = self._binary(0)
+            self._expect(":")
+            node = Call(mark.offset, "_?_:_", None, [node, first, self.expression()])
+        self._depth -= 1
+        return node
+
+    def _binary(self, level: int) -> Node:
+        if level == len(_BINARY):
+            return self._unary()
+        node = self._binary(level + 1)
+        while True:
+            token = self.token
+            operator = token.text if token.kind == token.text or (token.kind, token.text) == ("name", "in") else ""
+            if operator not in _BINARY[level]:
+                return node
+            self._take()
+            name = "@in" if operator == "in" else f"_{operator}_"
+            node = Call(token.offset, name, None, [node, self._binary(level + 1)])
+
+    def _unary(self) -> Node:
+        token = self.token
+        if token.kind not in ("!", "-"):
+            return self._member()
+        count = 0
+        while self._accept(token.kind):
+            count += 1
+        if token.kind == "-" and self.token.kind in ("int", "double") and count % 2:
+            node = self._member_of(self._number(self._take(), "-", token.offset))
+            return node
+        node = self._unary() if self.token.kind in ("!", "-") else self._member()
+        return Call(token.offset, f"{token.kind}_", None, [node]) if count % 2 else node
+
+    def _member(self) -> Node:
+        return self._member_of(self._primary())
+
+    def _member_of(self, node: Node) -> Node:
+        while True:
+            token = self.token
+            if token.kind == ".":
+                self._take()
+                optional = bool(self._accept("?"))
+                if self.token.kind not in ("name", "quoted"):
+                    self.fail(f"mismatched input '{self.token.text}' expecting IDENTIFIER")
+                name = self._take()
+                if not optional and name.kind == "name" and self.token.kind == "(":
+                    node = self._call(self._take(), name, node)
+                else:
+                    node = Select(token.offset, node, name.text, optional=optional)
+            elif token.kind == "[":
+                self._take()
+                optional = bool(self._accept("?"))
+                index = self.expression()
+                self._expect("]")
+                node = Call(token.offset, "_[?_]" if optional else "_[_]", None, [node, index])
+            elif token.kind == "{" and (name_of_type := _dotted(node)):
+                node = self._struct(self._take(), name_of_type)
+            else:
+                return node
+
+    def _primary(self) -> Node:
+        token = self._take()
+        if token.kind in ("string", "bytes"):
+            return Literal(token.offset, token.value)
+        if token.kind in ("int", "uint", "double"):
+            return self._number(token, "", token.offset)
+        if token.kind == "(":
+            node = self.expression()
+            self._expect(")")
+            return node
+        if token.kind == "[":
+            return self._list(token)
+        if token.kind == "{":
+            return self._map(token)
+        if token.kind == "." and self.token.kind == "name":
+            token = self._take()
+        if token.kind != "name" or token.text == "in":
+            self._at -= 1
+            self.fail(f"mismatched input '{token.text}' expecting {_PRIMARY}", token)
+        if token.text in _WORDS:
+            return Literal(token.offset, _WORDS[token.text])
+        if token.text in _RESERVED:
+            self.fail(f"reserved identifier: {token.text}", token, syntax=False)
+        if self.token.kind == "(":
+            return self._call(self._take(), token, None)
+        return Ident(token.offset, token.text)
+
+    def _number(self, token: Token, sign: str, offset: int) -> Node:
+        text = token.text
+        if token.kind == "double":
+            value: Any = float(sign + text)
+            if value in (float("inf"), float("-inf")):
+                self.fail("invalid double literal", token, syntax=False)
+            return Literal(offset, value)
+        digits = text.rstrip("uU")
+        value = int(digits, 16) if digits.startswith("0x") else int(digits)
+        if value > (UINT_MAX if token.kind == "uint" else INT_MAX + bool(sign)):
+            self.fail(f"invalid {token.kind} literal", token, syntax=False)
+        return Literal(offset, UInt(value) if token.kind == "uint" else -value if sign else value)
+
+    def _list(self, token: Token) -> Node:
+        items: list[Node] = []
+        optional: set[int] = set()
+        while self.token.kind != "]":
+            if self._accept("?"):
+                optional.add(len(items))
+            items.append(self.expression())
+            if not self._accept(","):
+                break
+        self._expect("]")
+        return ListNode(token.offset, items, frozenset(optional))
+
+    def _map(self, token: Token) -> Node:
+        entries: list[tuple[Node, Node, bool]] = []
+        while self.token.kind != "}":
+            optional = bool(self._accept("?"))
+            key = self.expression()
+            self._expect(":")
+            entries.append((key, self.expression(), optional))
+            if not self._accept(","):
+                break
+        self._expect("}")
+        return MapNode(token.offset, entries)
+
+    def _struct(self, token: Token, name: str) -> Node:
+        entries: list[tuple[str, Node, bool, int]] = []
+        while self.token.kind != "}":
+            optional = bool(self._accept("?"))
+            if self.token.kind not in ("name", "quoted"):
+                self.fail(
+                    f"mismatched input '{self.token.text}' expecting {{'}}', ',', '?', IDENTIFIER, ESC_IDENTIFIER}}"
+                )
+            field = self._take()
+            colon = self._expect(":")
+            entries.append((field.text, self.expression(), optional, colon.offset))
+            if not self._accept(","):
+                break
+        self._expect("}")
+        return StructNode(token.offset, name, entries)
+
+    def _call(self, opening: Token, name: Token, target: Node | None) -> Node:
+        args: list[Node] = []
+        while self.token.kind != ")":
+            args.append(self.expression())
+            if not self._accept(","):
+                break
+            if self.token.kind == ")":
+                self.fail(f"mismatched input ')' expecting {_PRIMARY}")
+        self._expect(")")
+        if target is None and name.text == "has" and len(args) == 1:
+            return self._has(args[0])
+        variables = _MACROS.get(name.text, {}).get(len(args), 0) if target is not None else 0
+        if target is None or not variables:
+            return Call(opening.offset, name.text, target, args)
+        names: list[str] = []
+        for one in args[:variables]:
+            if not isinstance(one, Ident):
+                raise CompileError(self._source, [(one.offset, "argument is not an identifier")])
+            names.append(one.name)
+        if len(set(names)) < len(names):
+            raise CompileError(self._source, [(args[1].offset, f"duplicate variable name: {names[0]}")])
+        kind = "exists_one" if name.text == "existsOne" else name.text
+        return Comprehension(opening.offset, kind, target, names, args[variables:])
+
+    def _has(self, argument: Node) -> Node:
+        if not isinstance(argument, Select) or argument.optional:
+            raise CompileError(self._source, [(argument.offset, "invalid argument to has() macro")])
+        argument.test = True
+        return argument
+
+
+def _dotted(node: Node) -> str:
+    """Returns `a.b.c` for a chain of plain names, an empty text for anything else."""
+    if isinstance(node, Ident):
+        return node.name
+    if isinstance(node, Select) and not node.test and not node.optional:
+        above = _dotted(node.operand)
+        return f"{above}.{node.name}" if above else ""
+    return ""
