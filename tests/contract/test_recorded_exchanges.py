@@ -47,6 +47,7 @@ API_SERVER_ALONE = {
     "watch": 6,
 }
 WITH_CONTROLLERS = {"controllers": 0}
+AGED = {"expired": 0}
 REPLAY_SECONDS_MAX = 300
 
 
@@ -63,6 +64,15 @@ def controlled() -> Iterator[Path]:
     """A control plane without nodes."""
     with Cluster(nodes=0, https=True) as cluster:
         assert cluster.kubeconfig is not None
+        yield cluster.kubeconfig
+
+
+@pytest.fixture(scope="module")
+def aged() -> Iterator[Path]:
+    """An API server that has dropped old revisions, as upstream does after ten minutes."""
+    with Cluster(nodes=0, controllers=False, https=True) as cluster:
+        assert cluster.kubeconfig is not None
+        cluster.advance(minutes=15)
         yield cluster.kubeconfig
 
 
@@ -106,3 +116,8 @@ def test_api_server_alone(alone: Path, theme: str, request: pytest.FixtureReques
 @pytest.mark.parametrize("theme", WITH_CONTROLLERS)
 def test_with_controllers(controlled: Path, theme: str, request: pytest.FixtureRequest) -> None:
     check(replay(controlled, "exchanges-controllers", theme, request), theme, WITH_CONTROLLERS[theme])
+
+
+@pytest.mark.parametrize("theme", AGED)
+def test_aged(aged: Path, theme: str, request: pytest.FixtureRequest) -> None:
+    check(replay(aged, "exchanges-aged", theme, request), theme, AGED[theme])
