@@ -23,6 +23,7 @@ from proa.client.interface import DeleteOptions, ListOptions
 from proa.client.kubeconfig import load
 from proa.client.resources import DEPLOYMENTS, PODS
 from proa.cluster import state
+from proa.cluster.teardown import cgroup_root
 from proa.kubelet.cri.client import CriRuntime
 
 IMAGE = "docker.io/library/busybox:latest"
@@ -31,14 +32,14 @@ COMMAND = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"]
 CONTAINER = {"name": "c", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": COMMAND}
 
 
-async def bare(runtime: CriRuntime, folder: Path) -> float:
+async def bare(runtime: CriRuntime, folder: Path, cgroup: str) -> float:
     """Starts a container by the runtime's calls alone; returns seconds."""
     uid = uuid.uuid4().hex
     around: dict[str, Any] = {
         "metadata": {"name": "bare", "namespace": "bench", "uid": uid},
         "log_directory": str(folder),
         "linux": {
-            "cgroup_parent": f"/proa-bench/{uid}",
+            "cgroup_parent": f"{cgroup}/bench/{uid}",
             "security_context": {"namespace_options": {}, "seccomp": {"profile_type": "RuntimeDefault"}},
         },
     }
@@ -103,7 +104,7 @@ async def measure(cluster_name: str, rounds: int = 5) -> dict[str, float]:
     runtime = CriRuntime(f"unix://{cluster.run / node.name / 'containerd.sock'}")
     client = HttpClient(load(cluster.path / "kubeconfig"))
     kinds: dict[str, Callable[[], Awaitable[float]]] = {
-        "bare": lambda: bare(runtime, cluster.path / "bench-logs"),
+        "bare": lambda: bare(runtime, cluster.path / "bench-logs", cgroup_root(cluster.name)),
         "pod": lambda: pod(client),
         "deployment": lambda: deployment(client),
     }
