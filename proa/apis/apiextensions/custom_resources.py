@@ -12,10 +12,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from proa.apis import tables
-from proa.apis.apiextensions import json_path, values
+from proa.apis.apiextensions import json_path, structural, values
 from proa.apis.define import READ_WRITE, SCALE
 from proa.apis.fields import Errors
 from proa.apis.registry import Column, ResourceDef, StatusStrategy, Strategy, Subresource
@@ -23,6 +24,9 @@ from proa.apis.shape import children, keep_status
 from proa.meta.errors import FieldError, invalid_field
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_object, metadata, name_of
+
+if TYPE_CHECKING:
+    from proa.apis.apiextensions.rules import Rules
 
 # In upstream's order for custom resources.
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
@@ -82,10 +86,22 @@ class CustomResourceStrategy(Strategy):
         return {key: value for key, value in obj.items() if key not in ignored}
 
     def validate(self, obj: Obj) -> Errors:
-        return _type_meta(obj, self.kind) + values.validate(obj, self.schema) + self._scale(obj)
+        return self._validate(obj, None)
 
     def validate_update(self, obj: Obj, old: Obj) -> Errors:
-        return self.validate(obj)
+        return self._validate(obj, old)
+
+    def _validate(self, obj: Obj, old: Obj | None) -> Errors:
+        errors = _type_meta(obj, self.kind) + values.validate(obj, self.schema) + self._scale(obj)
+        return errors if self._rules is None else errors + self._rules.validate(obj, old, errors)
+
+    @cached_property
+    def _rules(self) -> Rules | None:
+        if not any(schema.get(structural.RULES) for _, _, schema in structural.walk(self.schema, "")):
+            return None
+        from proa.apis.apiextensions.rules import Rules  # only where there are expressions
+
+        return Rules(self.schema)
 
     def validate_status(self, obj: Obj) -> Errors:
         return _type_meta(obj, self.kind) + self._status(obj) + self._scale(obj)

@@ -45,6 +45,10 @@ def check_schema(schema: Obj, path: str) -> Errors:
         errors += _structure(one, where, level)
         errors += _lists(one, where)
         errors += _rules(one, where)
+        if one.get(RULES):
+            from proa.apis.apiextensions.rules import check_rules  # only where there are expressions
+
+            errors += check_rules(one, where, resource=level == "root")
         if "default" in one and level != "root":
             errors += _default(one, where)
     return errors
@@ -255,7 +259,7 @@ def _map_keys(keys: list[str], items: Obj, path: str) -> Errors:
 
 
 def _rules(schema: Obj, path: str) -> Errors:
-    """Checks the presence of CEL rules; compiling them and their cost are not looked at here."""
+    """Checks the presence of CEL rules; their cost is not estimated."""
     errors: Errors = []
     for index, rule in enumerate(schema.get(RULES) or ()):
         where = f"{path}.{RULES}[{index}]"
