@@ -130,7 +130,7 @@ def _resources(items: list[str], path: str) -> Errors:
 
 
 def match_conditions(conditions: list[Obj], path: str) -> Errors:
-    """Checks names and presence of CEL match conditions; compiling them is the expression's user's."""
+    """Checks CEL match conditions and their names."""
     errors: Errors = []
     if len(conditions) > _CONDITIONS_MAX:
         errors.append(too_many_field(path, len(conditions), _CONDITIONS_MAX))
@@ -140,6 +140,10 @@ def match_conditions(conditions: list[Obj], path: str) -> Errors:
         name, expression = one.get("name") or "", (one.get("expression") or "").strip()
         if not expression:
             errors.append(required_field(f"{where}.expression"))
+        else:
+            from proa.apis.admissionregistration.expressions import check_expression  # only where there are some
+
+            errors += check_expression(one["expression"], f"{where}.expression", "bool")
         if not name:
             errors.append(required_field(f"{where}.name"))
             continue

@@ -56,6 +56,11 @@ def _validation(one: Obj, path: str) -> Errors:
     if not (one.get("expression") or "").strip():
         errors.append(required_field(f"{path}.expression", "expression is not specified"))
     shown = one.get("messageExpression")
+    from proa.apis.admissionregistration.expressions import check_expression  # only where there are some
+
+    for key, wanted in (("expression", "bool"), ("messageExpression", "string")):
+        if (one.get(key) or "").strip():
+            errors += check_expression(one[key], f"{path}.{key}", wanted)
     if shown and not shown.strip():
         detail = "must be non-empty if specified"
         errors.append(invalid_field(f"{path}.messageExpression", shown, detail))

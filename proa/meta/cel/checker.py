@@ -96,6 +96,11 @@ class Checker:
         path = _path(node)
         if path in _TYPE_NAMES and self._find(path.partition(".")[0]) is None:
             return _type_literal(node.offset, path)
+        declared = self._find(path) if path and not node.test else None
+        if declared is not None:
+            whole = Ident(node.offset, path)
+            whole.type = declared
+            return whole
         node.operand = self._node(node.operand)
         operand = node.operand.type
         wrapped = operand.name == "optional_type"
