@@ -41,12 +41,12 @@ from proa.apiserver.openapi import OpenApi
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
-from proa.apiserver.services.pools import AddressPool, PortPool
+from proa.apiserver.services.pools import MANAGED_BY, AddressPool, Owner, PortPool
 from proa.apiserver.special.install import install_special
 from proa.apiserver.special.nodes import Nodes
-from proa.client.resources import IPADDRESSES
+from proa.client.resources import IPADDRESSES, SERVICES
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj
+from proa.meta.objects import Obj, labels_of, name_of
 from proa.storage.interface import Conflict, Store
 from proa.storage.memory import memory_store
 from proa.util.clock import Clock, SystemClock
@@ -177,7 +177,8 @@ class ApiServer:
         self._pools = [self._pool(text) for text in options.service_range.split(",")]
         self._ports = PortPool(self.store, *options.node_ports)
         shared.manage_fields = self.api.patcher.management.track
-        shared.interceptors = {("", "services"): ServiceAllocation(self._pools, self._ports)}
+        self._allocation = ServiceAllocation(self._pools, self._ports)
+        shared.interceptors = {("", "services"): self._allocation}
         self.http = HttpServer(self.api, parts.authenticator, InFlight(options.reads_max, options.writes_max))
         parts.attach(self.api, self.http)
         self._parts = parts
@@ -205,6 +206,7 @@ class ApiServer:
         """Serves from here on; raises OSError for a taken port and the store's errors."""
         await self.store.start()
         await self.custom_resources.start()
+        await self._repair_services()
         options = self.options
         if options.ssl_context is not None:
             self._server = await wire.serve(self.http, options.bind_address, options.port, options.ssl_context)
@@ -263,6 +265,16 @@ class ApiServer:
             create,
             delete,
         )
+
+    async def _repair_services(self) -> None:
+        """Brings the pools of addresses and ports into step with the services, before anybody writes one."""
+        held = {
+            name_of(one): Owner(parent.get("namespace") or "", parent.get("name") or "")
+            for one in self.live.list(IPADDRESSES)
+            if labels_of(one).get("ipaddress.kubernetes.io/managed-by") == MANAGED_BY
+            and (parent := (one.get("spec") or {}).get("parentRef") or {}).get("resource") == "services"
+        }
+        await self._allocation.repair(self.live.list(SERVICES), held)
 
     def _install_openid(self) -> None:
         keys = self.tokens.keys

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from proa.apiserver.decoding import BODY_BYTES_MAX
 from proa.apiserver.encoding import Decoded, encode
 from proa.apiserver.negotiation import Form, negotiate
 from proa.apiserver.requestinfo import parse_request
+from proa.apiserver.services.pools import Owner
 from proa.client.interface import ListOptions, UserInfo
 from proa.client.local import LocalClient
 from proa.client.resources import CONFIGMAPS, IPADDRESSES, NAMESPACES, SERVICES
@@ -372,6 +374,30 @@ async def test_a_service_gives_back_what_it_held(http: Http, client: LocalClient
     assert (await http("POST", services, other)).status == 201
     names = {one["metadata"]["name"] for one in (await client.list(IPADDRESSES)).items}
     assert "10.96.7.7" not in names and "10.96.7.8" in names
+
+
+async def test_a_restart_mends_what_a_crash_left_between_two_writes(tmp_path: Path) -> None:
+    options = Options(store=f"sqlite:{tmp_path / 'store.db'}")
+    before = ApiServer(options, make_parts=parts)
+    await before.start()
+    client = LocalClient(before.api, ADMIN)
+    spec: Obj = {"type": "NodePort", "clusterIP": "10.96.7.7", "ports": [{"port": 80, "nodePort": 30123}]}
+    await client.create(SERVICES, {"metadata": {"name": "s"}, "spec": spec}, "default")
+    # Taken for a service that never came to be, and not recorded for one that did.
+    owner = Owner("default", "never")
+    await before._pools[0].take("10.96.7.9", owner)
+    await before._ports.take(30124, owner)
+    await client.delete(IPADDRESSES, "10.96.7.7")
+    await before._ports.give_back(30123)
+    await before.stop()
+
+    after = ApiServer(options, make_parts=parts)
+    await after.start()
+    client = LocalClient(after.api, ADMIN)
+    addresses = {one["metadata"]["name"] for one in (await client.list(IPADDRESSES)).items}
+    assert addresses == {"10.96.0.1", "10.96.7.7"}
+    assert await after._ports.held() == [30123]
+    await after.stop()
 
 
 # ---------------------------------------------------------------- refusals

@@ -6,7 +6,8 @@ succeeded. A dry run takes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from proa.apis.core.service_allocation import AddressWish, Plan, plan
@@ -74,6 +75,31 @@ class ServiceAllocation:
                 await held.cancel()
                 raise
         return held
+
+    async def repair(self, services: Iterable[Obj], held_addresses: Mapping[str, Owner]) -> None:
+        """Gives back what no service holds and takes what one holds unrecorded: what a crash left between two writes.
+
+        `held_addresses` are the addresses recorded as held by services. Call it while nobody writes services.
+        """
+        addresses: dict[str, Owner] = {}
+        ports: dict[int, Owner] = {}
+        for service in services:
+            owner = Owner(service["metadata"]["namespace"], service["metadata"]["name"])
+            everything = plan(None, service, [pool.family for pool in self.addresses])
+            addresses |= dict.fromkeys(everything.release_addresses, owner)
+            ports |= dict.fromkeys(everything.release_ports, owner)
+        held_ports = set(await self.ports.held())
+        for pool in self.addresses:
+            for text in held_addresses.keys() - addresses.keys():
+                await pool.give_back(text)
+            for text in addresses.keys() - held_addresses.keys():
+                with suppress(OutOfRange, Taken):
+                    await pool.take(text, addresses[text])
+        for port in held_ports - ports.keys():
+            await self.ports.give_back(port)
+        for port in ports.keys() - held_ports:
+            with suppress(OutOfRange, Taken):
+                await self.ports.take(port, ports[port])
 
     async def _take(self, obj: Obj, planned: Plan, held: Held) -> None:
         meta, spec = obj["metadata"], obj["spec"]
