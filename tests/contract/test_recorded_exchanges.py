@@ -24,7 +24,7 @@ API_SERVER_ALONE = {
     "authorization": 0,
     "certificates": 0,
     "conflicts": 0,
-    "custom-resources": 17,
+    "custom-resources": 4,
     "defaulting": 0,
     "delete": 0,
     "dry-run": 0,
@@ -43,7 +43,7 @@ API_SERVER_ALONE = {
     "subresources": 0,
     "tables": 0,
     "updates": 0,
-    "validation": 10,
+    "validation": 3,
     "watch": 6,
 }
 WITH_CONTROLLERS = {"controllers": 0}
