@@ -1,0 +1,41 @@
+"""Every behaviour of the areas that are done has a test of its name, and no test claims a name that does not exist."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from tests.recorded import folder
+
+# The areas (or their first parts) in which no behaviour may lack a test.
+DONE: tuple[str, ...] = ()
+
+
+def behaviours() -> dict[str, str]:
+    """Returns the area of each behaviour, by name."""
+    listed = yaml.safe_load((folder().parent / "conformance" / "behaviours.yaml").read_text())
+    return {one["name"]: area["area"] for area in listed for one in area["behaviours"]}
+
+
+def claimed() -> Counter[str]:
+    """Returns the names in this folder's `behaviour` marks."""
+    found: Counter[str] = Counter()
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "behaviour":
+                found.update(ast.literal_eval(argument) for argument in node.args)
+    return found
+
+
+def test_names_exist() -> None:
+    assert set(claimed()) <= set(behaviours())
+
+
+def test_done_areas_are_covered() -> None:
+    missing = {
+        name: area for name, area in behaviours().items() if area.startswith(DONE) and name not in claimed() and DONE
+    }
+    assert not missing, missing
