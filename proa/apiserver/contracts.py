@@ -62,7 +62,8 @@ class Authorizer(Protocol):
 @dataclass(slots=True, kw_only=True)
 class AdmissionRequest:
     """`operation` is CREATE, UPDATE, DELETE or CONNECT. Mutating plugins change `obj` (the request's own);
-    `old` is shared and never changed. Warnings become Warning headers."""
+    `old` is shared and never changed. Warnings become Warning headers, annotations (of keys such as
+    `podsecurity.kubernetes.io/audit`) those of the request's audit event."""
 
     user: UserInfo
     operation: str
@@ -75,6 +76,7 @@ class AdmissionRequest:
     dry_run: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 class AdmissionPlugin(Protocol):

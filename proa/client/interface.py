@@ -147,6 +147,8 @@ class ApiRequest:
     field_manager: str = ""
     # Paths of keys that occurred twice in one object of the body: what field validation complains about.
     duplicates: Sequence[str] = ()
+    # What the audit log is to say about the request beside what it shows itself.
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 class Api(Protocol):

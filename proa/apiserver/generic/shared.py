@@ -33,6 +33,8 @@ class Call:
     # Which managedFields operation this is: Update as a rule, Apply for server-side apply.
     applying: bool = False
     warnings: list[str] = field(default_factory=list)
+    # What the audit log is to say about the request.
+    annotations: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, request: ApiRequest, dry_run: bool, warnings: list[str]) -> Call:
@@ -45,6 +47,7 @@ class Call:
             dry_run=dry_run,
             field_manager=request.field_manager,
             warnings=warnings,
+            annotations=request.annotations,
         )
 
 

@@ -385,6 +385,7 @@ class GenericStore:
             dry_run=call.dry_run,
             options=call.parameters,
             warnings=call.warnings,
+            annotations=call.annotations,
         )
 
 
