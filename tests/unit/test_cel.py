@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proa.meta.cel import CelError, CompileError, Environment, schema_type
-from proa.meta.cel.types import DYN
+from proa.meta.cel.types import DYN, INT, Type
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -134,3 +134,14 @@ def test_cost_is_limited() -> None:
     assert program.run({}) is True
     with pytest.raises(CelError, match="cost limit exceeded"):
         program.run({}, limit=20)
+
+
+def test_messages_know_their_type_and_failures_their_cost() -> None:
+    structs = {"P": Type("P", (), {"a": ("a", INT)}.get)}
+    environment = Environment({"x": DYN}, structs.get, {"twice(int) int": lambda number: number * 2})
+    made = environment.compile("P{a: twice(2)}").run({})
+    assert (made, made.cel_type) == ({"a": 4}, "P")
+    assert str(environment.compile("[P{a: 1}]").type) == "list(P)"
+    with pytest.raises(CelError) as failed:
+        environment.compile("x.y.z == 1").run({"x": {"y": {}}})
+    assert failed.value.cost == 3

@@ -23,7 +23,7 @@ from proa.meta.cel.syntax import (
     StructNode,
 )
 from proa.meta.cel.types import Type, is_dyn, is_variable
-from proa.meta.cel.values import FROM_JSON, NONE, Optional, contains, equal, kind_of
+from proa.meta.cel.values import FROM_JSON, NONE, Message, Optional, contains, equal, kind_of
 
 OVER_LIMIT = "operation cancelled: actual cost limit exceeded"
 _LIST_COST, _MAP_COST, _STRUCT_COST = 10, 30, 40
@@ -327,8 +327,9 @@ def _map(node: MapNode) -> Run:
 
 def _struct(node: StructNode) -> Run:
     entries = [(name, build(value), optional) for name, value, optional, _ in node.entries]
+    message = node.type.name
 
-    def run(frame: Frame) -> dict[str, Any]:
+    def run(frame: Frame) -> Message:
         frame.spend(_STRUCT_COST)
         made: dict[str, Any] = {}
         for name, value_of, optional in entries:
@@ -337,7 +338,7 @@ def _struct(node: StructNode) -> Run:
                 made[name] = value
             elif value.present:
                 made[name] = value.value
-        return made
+        return Message(message, made)
 
     return run
 

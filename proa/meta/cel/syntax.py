@@ -13,7 +13,11 @@ from proa.meta.cel.types import DYN, Type
 
 
 class CelError(Exception):
-    """An expression could not be evaluated; the text says why."""
+    """An expression could not be evaluated; the text says why. `cost` is what it cost until then."""
+
+    def __init__(self, text: str, cost: int = 0) -> None:
+        super().__init__(text)
+        self.cost = cost
 
 
 class CompileError(ValueError):

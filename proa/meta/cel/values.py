@@ -37,6 +37,16 @@ class TypeValue:
     name: str
 
 
+class Message(dict[str, Any]):
+    """What `Name{field: value}` makes: a map that knows its type's name."""
+
+    __slots__ = ("cel_type",)
+
+    def __init__(self, name: str, fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.cel_type = name
+
+
 class Optional:
     """A value that may be there: `value` if `present`."""
 
