@@ -42,6 +42,7 @@ from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
 from proa.apiserver.services.pools import MANAGED_BY, AddressPool, Owner, PortPool
+from proa.apiserver.special.endpoints import ServiceEndpoints
 from proa.apiserver.special.install import install_special
 from proa.apiserver.special.nodes import Nodes
 from proa.client.resources import IPADDRESSES, SERVICES
@@ -121,11 +122,12 @@ def default_parts(around: Surroundings) -> Parts:
     )
     authorization = Authorization(around.live)
     nodes = Nodes(around.live, around.options.kubelet_context)
-    webhooks = WebhookCaller(around.live, nodes)
+    endpoints = ServiceEndpoints(around.live, nodes)
+    webhooks = WebhookCaller(endpoints)
     admission = default_admission(around.live, around.resources, authorization, random_suffix, webhooks)
 
     def attach(core: Core, http: HttpServer) -> None:
-        install_special(core, http, around.live, authenticator, authorization, nodes)
+        install_special(core, http, around.live, authenticator, authorization, nodes, endpoints)
         for plugin in admission:
             if isinstance(plugin, ResourceQuota):
                 plugin.attach(core)

@@ -31,11 +31,13 @@ Dial = Callable[[], Awaitable[socket.socket]]
 
 
 class Target(NamedTuple):
-    """Where a connection leads: `server_name` is the name in its certificate, empty without TLS."""
+    """Where a connection leads: `server_name` is the name in its certificate, empty without TLS. `route` names the way
+    that a connection was dialled."""
 
     host: str
     port: int
     server_name: str
+    route: str = ""
 
 
 class ClientResponse:
@@ -280,16 +282,20 @@ class HttpClient:
         address: tuple[str, int] | None = None,
         server_name: str = "",
         dial: Dial | None = None,
+        route: str = "",
     ) -> ClientResponse:
         """Sends a request and returns the answer as soon as its head is there.
 
         An iterator is sent chunked. `address` overrides where to connect, `server_name` the name that the server's
-        certificate must bear; `dial` makes a connection of its own for this request alone. Raises OSError
-        (ConnectionError, ssl.SSLError, TimeoutError to connect).
+        certificate must bear. `dial` makes the connection: for this request alone, or, with a `route` that names where
+        it leads, to be kept for others of the same route. Raises OSError (ConnectionError, ssl.SSLError, TimeoutError
+        to connect).
         """
         target, head = self._prepare(method, url, headers, body, address, server_name)
         if dial is not None:
-            return await (await self._connect(target, None, dial)).exchange(head, body, method)
+            if not route:
+                return await (await self._connect(target, None, dial)).exchange(head, body, method)
+            target = target._replace(route=route)
         pool = self._pools.setdefault(target, [])
         while (kept := self._kept(pool)) is not None:
             try:
@@ -297,7 +303,7 @@ class HttpClient:
             except ConnectionError:
                 if method not in _SAFE_METHODS or not isinstance(body, bytes):
                     raise
-        connection = await self._connect(target, pool)
+        connection = await self._connect(target, pool, dial)
         return await connection.exchange(head, body, method)
 
     async def upgrade(

@@ -24,26 +24,22 @@ from proa.apiserver.admission.webhookrules import concerns, is_exempt
 from proa.apiserver.contracts import AdmissionRequest
 from proa.apiserver.live import Live
 from proa.apiserver.resources import Resources
-from proa.apiserver.special.nodes import Nodes
+from proa.apiserver.special.endpoints import Endpoint, ServiceEndpoints
 from proa.apiserver.special.reviews import user_object
 from proa.client.resources import (
-    ENDPOINTSLICES,
     MUTATINGWEBHOOKCONFIGURATIONS,
     NAMESPACES,
-    PODS,
-    SERVICES,
     VALIDATINGWEBHOOKCONFIGURATIONS,
 )
 from proa.meta.errors import StatusError, bad_request, internal
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj, labels_of, name_of
 from proa.meta.patch import json_patch
-from proa.wire.client import Dial, HttpClient
+from proa.wire.client import HttpClient
 from proa.wire.http import BodyTooLarge
 
 _ANSWER_BYTES_MAX = 3 << 20
 _TIMEOUT_SECONDS = 10
-_SERVICE_NAME = "kubernetes.io/service-name"
 # Whether a webhook's matchConditions hold; raises ValueError if they cannot be evaluated.
 Conditions = Callable[[Obj, AdmissionRequest], bool]
 
@@ -55,9 +51,8 @@ class CallFailed(Exception):
 class WebhookCaller:
     """Asks webhooks, by URL or through their service's endpoints (which may be reachable through their node only)."""
 
-    def __init__(self, live: Live, nodes: Nodes) -> None:
-        self._live = live
-        self._nodes = nodes
+    def __init__(self, endpoints: ServiceEndpoints) -> None:
+        self._endpoints = endpoints
         self._clients: dict[str, HttpClient] = {}
 
     async def ask(self, webhook: Obj, review: bytes) -> Obj:
@@ -66,19 +61,21 @@ class WebhookCaller:
         seconds = webhook.get("timeoutSeconds") or _TIMEOUT_SECONDS
         try:
             async with asyncio.timeout(seconds):
-                url, dial = self._target(config)
+                url, endpoint = self._target(config)
                 separator = "&" if "?" in url else "?"
                 response = await self._client(config.get("caBundle") or "").request(
                     "POST",
                     f"{url}{separator}{urlencode({'timeout': f'{seconds}s'})}",
                     headers=[("Content-Type", "application/json"), ("Accept", "application/json")],
                     body=review,
-                    dial=dial,
+                    address=endpoint.address if endpoint else None,
+                    dial=endpoint.dial if endpoint else None,
+                    route=endpoint.route if endpoint else "",
                 )
                 body = await response.read(_ANSWER_BYTES_MAX)
         except TimeoutError:
             raise CallFailed(f"failed to call webhook: no answer within {seconds} s") from None
-        except (OSError, ValueError, BodyTooLarge) as error:
+        except (OSError, ValueError, BodyTooLarge, StatusError) as error:
             raise CallFailed(f"failed to call webhook: {error or type(error).__name__}") from error
         if response.status != 200:
             raise CallFailed(f"an error on the server ({body[:200]!r}) has prevented the request from succeeding")
@@ -92,7 +89,8 @@ class WebhookCaller:
             client = self._clients[bundle] = HttpClient(context=context)
         return client
 
-    def _target(self, config: Obj) -> tuple[str, Dial | None]:
+    def _target(self, config: Obj) -> tuple[str, Endpoint | None]:
+        """Returns the URL of a webhook and, if it is a service, the endpoint to ask; raises StatusErrors."""
         if config.get("url"):
             return config["url"], None
         reference = config.get("service") or {}
@@ -100,36 +98,11 @@ class WebhookCaller:
         number = reference.get("port") or 443
         path = quote(reference.get("path") or "/", safe="/?&=")
         url = f"https://{name}.{namespace}.svc:{number}{path}"
-        return url, self._service_dial(namespace, name, number)
-
-    def _service_dial(self, namespace: str, name: str, number: int) -> Dial:
-        service = self._live.get(SERVICES, name, namespace)
-        if service is None:
-            raise ValueError(f'service "{name}" not found')
-        ports = [one for one in (service.get("spec") or {}).get("ports") or () if one.get("port") == number]
-        if not ports:
-            raise ValueError(f'service "{name}" has no port {number}')
-        wanted = ports[0].get("name") or ""
-        for piece in self._live.list(ENDPOINTSLICES, namespace):
-            if labels_of(piece).get(_SERVICE_NAME) != name:
-                continue
-            port = next((one["port"] for one in piece.get("ports") or () if (one.get("name") or "") == wanted), None)
-            for endpoint in piece.get("endpoints") or ():
-                if port is None or (endpoint.get("conditions") or {}).get("ready") is False:
-                    continue
-                reference = endpoint.get("targetRef") or {}
-                pod = self._live.get(PODS, reference.get("name") or "", namespace)
-                if reference.get("kind") == "Pod" and pod is not None:
-                    return _through_node(self._nodes, pod, port)
-        raise ValueError(f'no endpoints available for service "{name}"')
+        return url, self._endpoints.pick(namespace, name, number)
 
     async def close(self) -> None:
         for client in self._clients.values():
             await client.close()
-
-
-def _through_node(nodes: Nodes, pod: Obj, port: int) -> Dial:
-    return lambda: nodes.dial_pod(pod, port)
 
 
 def _response(body: bytes) -> Obj:

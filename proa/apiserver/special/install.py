@@ -8,6 +8,7 @@ from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.live import Live
 from proa.apiserver.server import HttpServer
 from proa.apiserver.special.binding import Bindings
+from proa.apiserver.special.endpoints import ServiceEndpoints
 from proa.apiserver.special.eviction import Evictions
 from proa.apiserver.special.nodes import Nodes
 from proa.apiserver.special.podstreams import PodStreams
@@ -23,6 +24,7 @@ def install_special(
     authentication: Authentication,
     authorization: Authorization,
     nodes: Nodes,
+    endpoints: ServiceEndpoints,
 ) -> None:
     """Adds the handlers of virtual resources and subresources."""
     clock = core.shared.clock
@@ -33,7 +35,7 @@ def install_special(
     core.special["", "pods", "eviction"] = {"create": Evictions(core, live).create}
     tokens = TokenRequests(authentication.tokens, live, clock)
     core.special["", "serviceaccounts", "token"] = {"create": tokens.create}
-    streams, proxies = PodStreams(live, nodes, authorization), Proxies(live, nodes)
+    streams, proxies = PodStreams(live, nodes, authorization), Proxies(live, nodes, endpoints)
     http.raw["", "pods", "log"] = streams.log
     http.raw["", "pods", "exec"] = streams.exec
     http.raw["", "pods", "attach"] = streams.attach

@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 
 from proa.apiserver.live import Live
 from proa.apiserver.server import HttpCall
+from proa.apiserver.special.endpoints import Endpoint, ServiceEndpoints
 from proa.apiserver.special.nodes import KUBELET_PORT, Nodes
-from proa.client.resources import ENDPOINTSLICES, PODS, SERVICES
+from proa.client.resources import PODS, SERVICES
 from proa.meta.errors import StatusError, bad_request, not_found, unavailable
 from proa.meta.gvk import GVR
-from proa.meta.objects import Obj, labels_of
+from proa.meta.objects import Obj
 from proa.wire.client import ClientResponse, Dial
 from proa.wire.http import Headers, Request, Response
 from proa.wire.stream import pipe
 
-_SERVICE_NAME = "kubernetes.io/service-name"
 # Headers of one connection, and credentials that are meant for the API server alone
 _NOT_PASSED = frozenset(
     (
@@ -40,7 +40,7 @@ _NOT_PASSED = frozenset(
         "upgrade",
     )
 )
-_NOT_RETURNED = frozenset(("connection", "content-length", "date", "keep-alive", "transfer-encoding"))
+NOT_RETURNED = frozenset(("connection", "content-length", "date", "keep-alive", "transfer-encoding"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,16 @@ class Backend:
 
     base: str
     dial: Dial | None = None
+    route: str = ""
 
 
 class Proxies:
     """Raw handlers for the HTTP server."""
 
-    def __init__(self, live: Live, nodes: Nodes) -> None:
+    def __init__(self, live: Live, nodes: Nodes, endpoints: ServiceEndpoints) -> None:
         self._live = live
         self._nodes = nodes
+        self._endpoints = endpoints
 
     async def pods(self, call: HttpCall) -> Response | None:
         return await self._serve(call, self._pod)
@@ -77,40 +79,21 @@ class Proxies:
         number = _pod_port(pod, port)
         if not (pod.get("status") or {}).get("podIP"):
             raise bad_request("address not allowed")
-        return self._to_pod(pod, scheme, number)
-
-    def _to_pod(self, pod: Obj, scheme: str, port: int) -> Backend:
-        address = (pod.get("status") or {}).get("podIP") or ""
-        host = f"[{address}]" if ":" in address else address
-        return Backend(f"{scheme or 'http'}://{host}:{port}", lambda: self._nodes.dial_pod(pod, port))
+        return _backend(self._endpoints.of_pod(pod, number), scheme)
 
     def _service(self, call: HttpCall) -> Backend:
         scheme, name, port = split_name(call.info.name, SERVICES)
         namespace = call.info.namespace
-        service = self._live.get(SERVICES, name, namespace)
+        service = self._endpoints.service(namespace, name)
         if service is None:
             raise not_found(SERVICES, name)
-        wanted = _service_port_name(service, port)
-        found: list[tuple[Obj, int]] = []
-        for piece in self._live.list(ENDPOINTSLICES, namespace):
-            if labels_of(piece).get(_SERVICE_NAME) != name:
-                continue
-            for one in piece.get("ports") or ():
-                if (one.get("name") or "") == wanted and one.get("port"):
-                    ready = [item for item in piece.get("endpoints") or () if _is_ready(item)]
-                    found += [(item, one["port"]) for item in ready]
+        found = list(self._endpoints.ready(namespace, name, _service_port_name(service, port)))
         if not found:
             raise unavailable(f'no endpoints available for service "{name}"')
-        endpoint, number = random.choice(found)
-        reference = endpoint.get("targetRef") or {}
-        if reference.get("kind") == "Pod":
-            pod = self._live.get(PODS, reference.get("name") or "", namespace)
-            if pod is not None:
-                return self._to_pod(pod, scheme, number)
-        address = endpoint["addresses"][0]
-        _check_address(address)
-        host = f"[{address}]" if ":" in address else address
-        return Backend(f"{scheme or 'http'}://{host}:{number}")
+        endpoint = random.choice(found)
+        if endpoint.pod is None:
+            _check_address(endpoint.host)
+        return _backend(endpoint, scheme)
 
     def _node(self, call: HttpCall) -> Backend:
         scheme, name, port = split_name(call.info.name, GVR("", "v1", "nodes"))
@@ -134,7 +117,12 @@ class Proxies:
             if request.header("upgrade"):
                 return await self._upgrade(request, url, backend)
             response = await self._nodes.client.request(
-                request.method, url, headers=_passed(request), body=_body(request), dial=backend.dial
+                request.method,
+                url,
+                headers=passed_headers(request),
+                body=request_body(request),
+                dial=backend.dial,
+                route=backend.route,
             )
         except StatusError:
             raise
@@ -143,14 +131,18 @@ class Proxies:
         return Response(status=response.status, headers=_returned(response, backend, prefix), body=_parts(response))
 
     async def _upgrade(self, request: Request, url: str, backend: Backend) -> Response | None:
-        headers = [("Upgrade", request.header("upgrade")), *_passed(request)]
+        headers = [("Upgrade", request.header("upgrade")), *passed_headers(request)]
         response, stream = await self._nodes.client.upgrade(request.method, url, headers=headers, dial=backend.dial)
         if stream is None:
             body = await response.read(1024 * 1024)
             return Response(status=response.status, headers=_returned(response, backend, ""), body=body)
-        answered = [(name, value) for name, value in response.headers.items() if name not in _NOT_RETURNED]
+        answered = [(name, value) for name, value in response.headers.items() if name not in NOT_RETURNED]
         await pipe(await request.upgrade(answered), stream)
         return None
+
+
+def _backend(endpoint: Endpoint, scheme: str) -> Backend:
+    return Backend(f"{scheme or 'http'}://{endpoint.authority}", endpoint.dial, endpoint.route)
 
 
 def split_name(text: str, resource: GVR) -> tuple[str, str, str]:
@@ -198,10 +190,6 @@ def _service_port_name(service: Obj, port: str) -> str:
     raise unavailable(f'no service port "{port}" found for service "{name}"')
 
 
-def _is_ready(endpoint: Obj) -> bool:
-    return (endpoint.get("conditions") or {}).get("ready") is not False and bool(endpoint.get("addresses"))
-
-
 def _check_address(text: str) -> None:
     """Refuses addresses through which the API server itself could be reached."""
     address = ipaddress.ip_address(text)
@@ -213,7 +201,8 @@ def _backend_error(error: Exception) -> StatusError:
     return unavailable(f"error trying to reach service: {error or type(error).__name__}")
 
 
-def _passed(request: Request) -> Headers:
+def passed_headers(request: Request) -> Headers:
+    """Returns the headers that go on to a backend: without credentials, and with where the request came from."""
     headers = [
         (name, value)
         for name in request.headers
@@ -224,7 +213,8 @@ def _passed(request: Request) -> Headers:
     return [*(one for one in headers if one[0] != "x-forwarded-for"), ("X-Forwarded-For", ", ".join(seen))]
 
 
-def _body(request: Request) -> bytes | AsyncIterator[bytes]:
+def request_body(request: Request) -> bytes | AsyncIterator[bytes]:
+    """Returns what a request carries, to be passed on as it arrives."""
     length = request.header("content-length")
     if not request.header("transfer-encoding") and length in ("", "0"):
         return b""
@@ -237,7 +227,7 @@ def _body(request: Request) -> bytes | AsyncIterator[bytes]:
 
 
 def _returned(response: ClientResponse, backend: Backend, prefix: str) -> Headers:
-    headers = [(name, value) for name, value in response.headers.items() if name not in _NOT_RETURNED]
+    headers = [(name, value) for name, value in response.headers.items() if name not in NOT_RETURNED]
     location = response.header("location")
     if location and prefix:
         parts, own = urlsplit(location), urlsplit(backend.base)
