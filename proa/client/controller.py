@@ -26,6 +26,11 @@ from proa.util.clock import Clock
 log = logging.getLogger(__name__)
 
 Keys = Callable[[Obj], Iterable[str]]
+# How long a change waits for others per object that reconciling its key looks at, so that a controller of thousands of
+# pods spends a fifth of its time on looking, not all of it.
+GATHER_SECONDS_PER_OBJECT = 100e-6
+GATHER_SECONDS_MAX = 2.0
+GATHER_OBJECTS_MIN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,12 @@ class Controller:
         keys: Keys = lambda obj: (key_of(obj),),
         *,
         relevant: Callable[[Obj], object] | None = None,
+        weigh: Callable[[str], int] | None = None,
     ) -> CachedInformer:
         """Queues `keys(obj)` for every change of the resource, for the old and the new state.
 
-        With `relevant`, only if what it returns has changed.
+        With `relevant`, only if what it returns has changed. `weigh` says how many objects a reconciliation of the key
+        looks at: where these are many, changes gather for a moment first.
         """
         informer = self.need(resource)
 
@@ -109,7 +116,7 @@ class Controller:
             if new is not None:
                 found.update(keys(new))
             for key in sorted(found):
-                self.queue.add(key)
+                self.queue.add_after(key, gathering_seconds(weigh(key)) if weigh is not None else 0.0)
 
         informer.add_handler(changed)
         return informer
@@ -185,6 +192,13 @@ class Controller:
     def _retry(self, key: str) -> None:
         self.outcomes["retried"] += 1
         self.queue.add_rate_limited(key)
+
+
+def gathering_seconds(objects: int) -> float:
+    """Returns how long changes gather before a reconciliation that looks at so many objects."""
+    if objects < GATHER_OBJECTS_MIN:
+        return 0.0
+    return min(objects * GATHER_SECONDS_PER_OBJECT, GATHER_SECONDS_MAX)
 
 
 def is_namespace_terminating(error: StatusError) -> bool:

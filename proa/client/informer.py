@@ -98,6 +98,10 @@ class CachedInformer:
     def indexed(self, index: str, value: str) -> list[Obj]:
         return list(self._indexes[index].get(value, {}).values())
 
+    def count_indexed(self, index: str, value: str) -> int:
+        """Returns how many objects `indexed` would return."""
+        return len(self._indexes[index].get(value, ()))
+
     def index_values(self, index: str) -> list[str]:
         """Returns the values for which the index holds an object."""
         return list(self._indexes[index])

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from proa.client.informer import CachedInformer
 from proa.client.interface import STRATEGIC_PATCH, Client
 from proa.controllers.pods import owner_reference
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVK, GVR
-from proa.meta.objects import Obj, controller_of, is_deleted, labels_of, name_of, namespace_of, uid_of
+from proa.meta.objects import Obj, controller_of, is_deleted, labels_of, name_of, namespace_of, split_key, uid_of
 from proa.meta.selectors import LabelSelector
 
 CONTROLLER_INDEX = "controller"
@@ -23,6 +24,13 @@ def by_controller(obj: Obj) -> Iterable[str]:
     """Index: the uid of an object's controller, or `orphan/NAMESPACE` if it has none."""
     reference = controller_of(obj)
     return (reference["uid"],) if reference else (f"orphan/{namespace_of(obj)}",)
+
+
+def count_controlled(owners: CachedInformer, dependents: CachedInformer, key: str) -> int:
+    """Returns how many objects the owner of that key controls, by the informer's index."""
+    namespace, name = split_key(key)
+    owner = owners.get(name, namespace)
+    return dependents.count_indexed(CONTROLLER_INDEX, uid_of(owner)) if owner is not None else 0
 
 
 @dataclass(frozen=True, slots=True)

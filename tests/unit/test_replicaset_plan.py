@@ -82,20 +82,20 @@ def pod(
     ],
 )
 def test_plan(replicas: int, pods: list[Obj], create: int, delete: list[str]) -> None:
-    step = plan(replica_set(replicas), pods, {}, NOW)
+    step = plan(replica_set(replicas), pods, dict, NOW)
     assert step.create == create
     assert [name_of(one) for one in step.delete] == delete
 
 
 def test_deletion_spreads_over_nodes() -> None:
     pods = [pod("a", node="n1"), pod("b", node="n2")]
-    assert [name_of(one) for one in plan(replica_set(1), pods, {"n1": 1, "n2": 3}, NOW).delete] == ["b"]
+    assert [name_of(one) for one in plan(replica_set(1), pods, lambda: {"n1": 1, "n2": 3}, NOW).delete] == ["b"]
 
 
 def test_a_deleted_set_does_nothing() -> None:
     gone = replica_set(5)
     gone["metadata"]["deletionTimestamp"] = "x"
-    assert plan(gone, [], {}, NOW).create == 0
+    assert plan(gone, [], dict, NOW).create == 0
 
 
 def test_status_counts() -> None:

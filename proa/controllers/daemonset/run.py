@@ -10,7 +10,7 @@ from proa.client.resources import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS
 from proa.controllers.batches import slow_start
 from proa.controllers.daemonset.plan import KIND, Plan, manage, pod_for, status, target_node, update
 from proa.controllers.history import History
-from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller
+from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller, count_controlled
 from proa.controllers.revisions import HASH_LABEL
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
@@ -39,14 +39,17 @@ class DaemonSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._sets = self.watch(DAEMONSETS)
-        self._pods = self.watch(PODS, self._keys_of_pod)
-        self._pods.add_index(CONTROLLER_INDEX, by_controller)
+        self.need(PODS).add_index(CONTROLLER_INDEX, by_controller)
+        self._pods = self.watch(PODS, self._keys_of_pod, weigh=self._count_pods)
         self._nodes = self.watch(NODES, lambda _: map(key_of, self._sets.objects()), relevant=_node_facts)
         revisions = self.watch(CONTROLLERREVISIONS, self._keys_of_revision)
         revisions.add_index(CONTROLLER_INDEX, by_controller)
         self._claimer = Claimer(self.client, DAEMONSETS, KIND)
         self._history = History(self.client, revisions, self._claimer, KIND)
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}  # (set's uid, node) -> count, not before
+
+    def _count_pods(self, key: str) -> int:
+        return count_controlled(self._sets, self._pods, key)
 
     def _keys_of_pod(self, pod: Obj) -> Iterable[str]:
         yield from self._keys_of_revision(pod)

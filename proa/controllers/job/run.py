@@ -9,7 +9,7 @@ from proa.client.interface import DeleteOptions
 from proa.client.resources import JOBS, PODS
 from proa.controllers.batches import slow_start
 from proa.controllers.job.plan import FINALIZER, INDEX, INDEX_FAILURES, NewPod, Plan, plan
-from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller
+from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller, count_controlled
 from proa.controllers.pods import pod_from_template
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
@@ -37,9 +37,12 @@ class JobController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._jobs = self.watch(JOBS)
-        self._pods = self.watch(PODS, self._keys_of_pod)
-        self._pods.add_index(CONTROLLER_INDEX, by_controller)
+        self.need(PODS).add_index(CONTROLLER_INDEX, by_controller)
+        self._pods = self.watch(PODS, self._keys_of_pod, weigh=self._count_pods)
         self._claimer = Claimer(self.client, JOBS, KIND, (FINALIZER,))
+
+    def _count_pods(self, key: str) -> int:
+        return count_controlled(self._jobs, self._pods, key)
 
     def _keys_of_pod(self, pod: Obj) -> Iterable[str]:
         reference = controller_of(pod)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,15 +31,21 @@ class Status:
     recheck_seconds: float | None
 
 
-def plan(replica_set: Obj, pods: Sequence[Obj], related_on_node: Mapping[str, int], now: datetime) -> Plan:
-    """Compares the owned pods with the wanted number. `related_on_node`: relatives per node, which spreads deletion."""
+def plan(
+    replica_set: Obj, pods: Sequence[Obj], related_on_node: Callable[[], Mapping[str, int]], now: datetime
+) -> Plan:
+    """Compares the owned pods with the wanted number.
+
+    `related_on_node` counts relatives per node, which spreads deletion; asked for only if pods are to go.
+    """
     if is_deleted(replica_set):
         return Plan()
     active = [pod for pod in pods if is_active(pod)]
     missing = wanted(replica_set) - len(active)
     if missing >= 0:
         return Plan(create=min(missing, BURST_MAX))
-    ranked = sorted(active, key=lambda pod: deletion_order(pod, related_on_node, now))
+    related = related_on_node()
+    ranked = sorted(active, key=lambda pod: deletion_order(pod, related, now))
     return Plan(delete=tuple(ranked[: min(-missing, BURST_MAX)]))
 
 

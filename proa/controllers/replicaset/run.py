@@ -10,7 +10,7 @@ from typing import ClassVar
 from proa.client.interface import DeleteOptions
 from proa.client.resources import PODS, REPLICASETS, REPLICATIONCONTROLLERS
 from proa.controllers.batches import slow_start
-from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller
+from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller, count_controlled
 from proa.controllers.pods import is_active, pod_from_template
 from proa.controllers.replicaset.plan import plan, status
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
@@ -40,12 +40,15 @@ class ReplicaSetController(Controller):
         super().__init__(context)
         self._sets = self.watch(self.resource)
         self._sets.add_index(CONTROLLER_INDEX, by_controller)
-        self._pods = self.watch(PODS, self._keys_of_pod)
-        self._pods.add_index(CONTROLLER_INDEX, by_controller)
+        self.need(PODS).add_index(CONTROLLER_INDEX, by_controller)
+        self._pods = self.watch(PODS, self._keys_of_pod, weigh=self._count_pods)
         self._claimer = Claimer(self.client, self.resource, self.kind)
 
     def selector(self, owner: Obj) -> LabelSelector:
         return from_object(owner["spec"].get("selector"))
+
+    def _count_pods(self, key: str) -> int:
+        return count_controlled(self._sets, self._pods, key)
 
     def _keys_of_pod(self, pod: Obj) -> Iterable[str]:
         reference = controller_of(pod)
@@ -80,7 +83,7 @@ class ReplicaSetController(Controller):
         return Result(outcome.recheck_seconds)
 
     async def _act(self, owner: Obj, pods: Sequence[Obj]) -> Exception | None:
-        decided = plan(owner, pods, self._related_on_node(owner), self.clock.now())
+        decided = plan(owner, pods, lambda: self._related_on_node(owner), self.clock.now())
         if decided.create:
             _, error = await slow_start(decided.create, lambda: self._create(owner))
             return error

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from proa.client.interface import MERGE_PATCH, DeleteOptions
 from proa.client.resources import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS
 from proa.controllers.history import Current, History
-from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller
+from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller, count_controlled
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.controllers.statefulset.identity import (
     INDEX_LABEL,
@@ -44,8 +44,8 @@ class StatefulSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._sets = self.watch(STATEFULSETS)
-        self._pods = self.watch(PODS, self._keys_of_pod)
-        self._pods.add_index(CONTROLLER_INDEX, by_controller)
+        self.need(PODS).add_index(CONTROLLER_INDEX, by_controller)
+        self._pods = self.watch(PODS, self._keys_of_pod, weigh=self._count_pods)
         self._claims = self.need(PERSISTENTVOLUMECLAIMS)
         revisions = self.watch(CONTROLLERREVISIONS, self._keys_of_owned)
         revisions.add_index(CONTROLLER_INDEX, by_controller)
@@ -56,6 +56,9 @@ class StatefulSetController(Controller):
         reference = controller_of(obj)
         if reference is not None and reference.get("kind") == KIND.kind:
             yield f"{namespace_of(obj)}/{reference['name']}"
+
+    def _count_pods(self, key: str) -> int:
+        return count_controlled(self._sets, self._pods, key)
 
     def _keys_of_pod(self, pod: Obj) -> Iterable[str]:
         yield from self._keys_of_owned(pod)
