@@ -18,15 +18,17 @@ from proa.meta.objects import Obj
 class StatusError(Exception):
     """A request that failed in a way a client can act on.
 
-    `details` is the Status' `details` without nulls; `retry_after_seconds` also becomes the Retry-After header.
+    `details` is the Status' `details` without nulls; `retry_after_seconds` also becomes the Retry-After header. `token`
+    is where a list may continue that has expired.
     """
 
-    def __init__(self, code: int, reason: str, message: str, details: Obj | None = None) -> None:
+    def __init__(self, code: int, reason: str, message: str, details: Obj | None = None, token: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
         self.details = details
+        self.token = token
 
     @property
     def retry_after_seconds(self) -> int | None:
@@ -37,7 +39,7 @@ class StatusError(Exception):
         status: Obj = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.token} if self.token else {},
             "status": "Failure",
             "message": self.message,
         }
@@ -52,7 +54,11 @@ class StatusError(Exception):
     def from_status(cls, status: Obj) -> StatusError:
         """Returns the error that a Status object (of a remote server) stands for."""
         return cls(
-            status.get("code") or 500, status.get("reason") or "", status.get("message") or "", status.get("details")
+            status.get("code") or 500,
+            status.get("reason") or "",
+            status.get("message") or "",
+            status.get("details"),
+            (status.get("metadata") or {}).get("continue") or "",
         )
 
 
@@ -105,9 +111,9 @@ def method_not_supported(resource: GVR, verb: str) -> StatusError:
     return StatusError(405, "MethodNotAllowed", message, _details(resource, ""))
 
 
-def gone(message: str) -> StatusError:
-    """410 with reason Expired: a resourceVersion or continue token that is no longer retained."""
-    return StatusError(410, "Expired", message)
+def gone(message: str, token: str = "") -> StatusError:
+    """410 with reason Expired: a resourceVersion or continue token that is no longer retained; `token` goes on."""
+    return StatusError(410, "Expired", message, token=token)
 
 
 def too_many_requests(message: str, retry_after_seconds: int) -> StatusError:

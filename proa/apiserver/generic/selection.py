@@ -38,15 +38,16 @@ class Selection:
         return self.labels.empty and self.fields.empty
 
     def matches(self, entry: Entry, decoded: Decoded) -> bool:
-        if entry.memo is None:
-            # What selectors look at is the same in all versions of a resource, so the entry keeps it once.
+        strategy = self.resource.strategy
+        if entry.memo is None or entry.memo[0] is not strategy:
+            # The entry keeps what selectors look at for one version of its resource: mostly, only one is asked for.
             obj = decoded.peek(entry)
             convert = self.resource.from_stored
-            fields = self.resource.strategy.selectable_fields(convert(obj) if convert else obj)
+            selectable = strategy.selectable_fields(convert(obj) if convert else obj)
             meta = obj["metadata"]
             names = {"metadata.name": meta["name"], "metadata.namespace": meta.get("namespace", "")}
-            entry.memo = (labels_of(obj), {**names, **fields})
-        labels, fields = entry.memo
+            entry.memo = (strategy, labels_of(obj), {**names, **selectable})
+        _, labels, fields = entry.memo
         return self.labels.matches(labels) and self.fields.matches(fields)
 
 
@@ -62,6 +63,10 @@ def selection(resource: ResourceDef, parameters: Mapping[str, str], name: str = 
     fields = parse_fields(text)
     fields.check(resource.strategy.field_labels)
     return Selection(resource, labels, fields)
+
+
+# In a continue token: the listing's own revision is gone, go on with the newest.
+ANY_REVISION = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,7 @@ def too_large(revision: int, current: int) -> StatusError:
 
 
 __all__ = [
+    "ANY_REVISION",
     "Continuation",
     "ListQuery",
     "Selection",

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from proa.apis.registry import Requestor, ResourceDef, StatusStrategy, Subresource
 from proa.apiserver.contracts import AdmissionRequest
 from proa.apiserver.encoding import to_value, type_prefix
-from proa.apiserver.generic.selection import Continuation, ListQuery, Selection, stated_revision, too_large
+from proa.apiserver.generic.selection import (
+    ANY_REVISION,
+    Continuation,
+    ListQuery,
+    Selection,
+    stated_revision,
+    too_large,
+)
 from proa.apiserver.generic.shared import Call, Produce, Shared, ended
 from proa.client.interface import UserInfo
 from proa.meta import metadata
@@ -396,11 +403,15 @@ def _no_unique_name(error: StatusError) -> StatusError:
 
 
 def expired(query: ListQuery) -> StatusError:
-    """410 for a list that asks for too old a revision."""
+    """410 for a list that asks for too old a revision. A page's error brings a token that goes on with what is now."""
     if query.after:
         return gone(
-            "The provided continue parameter is too old to display a consistent list result. "
-            "You can start a new list without the continue parameter."
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+            "without the continue parameter, or use the continue token in this response to retrieve the remainder of "
+            "the results. Continuing with the provided token results in an inconsistent list - objects that were "
+            "created, modified, or deleted between the time the first chunk was returned and now may show up in the "
+            "list.",
+            Continuation(ANY_REVISION, query.after).text(),
         )
     return gone("The resourceVersion for the provided list is too old.")
 
