@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proa.meta.errors import FieldError
 from proa.meta.gvk import GVK, GVR
 from proa.meta.objects import Obj
+
+if TYPE_CHECKING:
+    from proa.apis.apiextensions.forms import Form
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -179,6 +182,10 @@ class ResourceDef:
     storage_version_hash: str = ""
     # Made at run time from a definition: its schema is the strategy's, not a built-in one.
     custom: bool = False
+    # Of a custom resource: how this version relates to what is stored, which may take a webhook.
+    form: Form | None = None
+    # Why nothing may be created now, if that is so (its definition is being deleted).
+    closed: str = ""
     # A Warning for every request, if this version is deprecated.
     deprecation: str = ""
 

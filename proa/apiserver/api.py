@@ -18,6 +18,7 @@ from proa.apiserver.encoding import Recent
 from proa.apiserver.fieldmanagement import FieldManagement
 from proa.apiserver.fields import checked, definition_of
 from proa.apiserver.generic.deletion import answers_with_object, delete, delete_collection, delete_request
+from proa.apiserver.generic.forms import WatchEnded
 from proa.apiserver.generic.selection import list_query, selection
 from proa.apiserver.generic.shared import Call, Shared
 from proa.apiserver.generic.store import GenericStore, Written, replacing
@@ -84,7 +85,10 @@ class Core:
             yield WatchEvent(BOOKMARK, bookmark(store.resource, watch.initial_revision, initial_end=True))
         bookmark_seconds = BOOKMARK_SECONDS if is_true(request.parameters.get("allowWatchBookmarks")) else None
         while True:
-            changes = await watch.next(bookmark_seconds)
+            try:
+                changes = await watch.next(bookmark_seconds)
+            except WatchEnded:
+                return
             for change in changes:
                 yield WatchEvent(change.type, store.view(change.entry, keep=True))
             if not changes and bookmark_seconds is not None:
@@ -98,6 +102,12 @@ class Core:
         if found is None or found.resource is not resource:
             found = self._stores[resource.gvr] = GenericStore(resource, self.shared)
         return found
+
+    def forget(self, resource: ResourceDef) -> None:
+        """Drops the storage of a resource that is no longer served so."""
+        found = self._stores.get(resource.gvr)
+        if found is not None and found.resource is resource:
+            del self._stores[resource.gvr]
 
     def authorize(self, request: ApiRequest, name: str | None = None) -> None:
         """Raises the 403 StatusError unless the user may do this."""
@@ -183,6 +193,8 @@ class Core:
         return ListAnswer(store, await store.list(request.namespace, chosen, query))
 
     async def _create(self, store: GenericStore, request: ApiRequest, call: Call, sub: Subresource | None) -> Answer:
+        if store.resource.closed:
+            raise StatusError(405, "MethodNotAllowed", store.resource.closed, {})
         written = await store.create(call, request.body)
         return _answer(store, written)
 

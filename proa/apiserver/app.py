@@ -32,6 +32,7 @@ from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
 from proa.apiserver.crd.host import CustomResources
 from proa.apiserver.documents import Documents, json_path
 from proa.apiserver.flowschemas import FlowSchemas
+from proa.apiserver.generic.forms import AskWebhook
 from proa.apiserver.generic.shared import AdmissionChain, Call, Shared, random_suffix
 from proa.apiserver.health import Health
 from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
@@ -96,6 +97,8 @@ class Parts:
     authenticator: Authenticator
     authorizer: Authorizer
     admission: Sequence[AdmissionPlugin] = ()
+    # Asks the conversion webhooks of custom resources; None: there are none.
+    convert: AskWebhook | None = None
     # Called once with the API when it exists: registers handlers, hands it to those who need it.
     attach: Callable[[Core, HttpServer], None] = lambda core, http: None
     close: Callable[[], Awaitable[None]] | None = None
@@ -136,7 +139,19 @@ def default_parts(around: Surroundings) -> Parts:
         await webhooks.close()
         await nodes.close()
 
-    return Parts(authenticator=authenticator, authorizer=authorization, admission=admission, attach=attach, close=close)
+    async def convert(webhook: Obj, objects: Sequence[Obj], api_version: str) -> list[Obj]:
+        from proa.apiserver.crd.conversion import ConversionWebhooks  # only where there are any
+
+        return await ConversionWebhooks(webhooks).convert(webhook, objects, api_version)
+
+    return Parts(
+        authenticator=authenticator,
+        authorizer=authorization,
+        admission=admission,
+        convert=convert,
+        attach=attach,
+        close=close,
+    )
 
 
 def open_store(url: str, retention_seconds: float, encryption_keys: Sequence[bytes] = ()) -> Store:
@@ -174,7 +189,8 @@ class ApiServer:
                 options=options, live=self.live, clock=self.clock, resources=self.resources, tokens=self.tokens
             )
         )
-        shared = Shared(store=self.store, clock=self.clock, admission=AdmissionChain(parts.admission))
+        admission = AdmissionChain(parts.admission)
+        shared = Shared(store=self.store, clock=self.clock, admission=admission, convert=parts.convert)
         self.api = Core(self.resources, shared, parts.authorizer)
         self._pools = [self._pool(text) for text in options.service_range.split(",")]
         self._ports = PortPool(self.store, *options.node_ports)
@@ -192,7 +208,7 @@ class ApiServer:
         Metrics(self.http.in_flight, self.store.counts).install(self.http)
         self._install_openid()
         OpenApi(self.resources).install(self.http)
-        self.custom_resources = CustomResources(self.api, self.live)
+        self.custom_resources = CustomResources(self.api)
         self.flow_schemas = FlowSchemas(self.api, self.live)
         self._bootstrapped = False
         self._stopping = False

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.registry import ResourceDef, Subresource
+from proa.apiserver.generic.forms import Convert
 from proa.apiserver.generic.shared import Call
 from proa.apiserver.resources import Resources
 from proa.meta.gvk import GVR, split_api_version
@@ -27,15 +28,18 @@ _RESETS = {"": ("status",), "status": ("spec", "metadata.labels")}
 class ResourceVersions:
     """The versions of one resource that are served; entries of other versions are compared in theirs."""
 
-    def __init__(self, resources: Resources, resource: ResourceDef) -> None:
+    def __init__(self, resources: Resources, resource: ResourceDef, convert: Convert | None) -> None:
         self._resources = resources
         self._resource = resource
+        self._convert = convert
 
     def shape(self, api_version: str) -> Shape | None:
         found = self._find(api_version)
         return shape_of(found) if found is not None else None
 
     def convert(self, obj: Obj, api_version: str) -> Obj:
+        if self._convert is not None:
+            return self._convert(obj, api_version)
         target = self._find(api_version)
         if target is None or target is self._resource:
             return obj
@@ -77,7 +81,15 @@ class FieldManagement:
         self._resources = resources
         self._clock = clock
 
-    def track(self, call: Call, new: Obj, old: Obj | None, resource: ResourceDef, sub: Subresource | None) -> None:
+    def track(
+        self,
+        call: Call,
+        new: Obj,
+        old: Obj | None,
+        resource: ResourceDef,
+        sub: Subresource | None,
+        convert: Convert | None = None,
+    ) -> None:
         """Records what a create, update or patch changed, in `new`, in place."""
         if call.applying:
             return
@@ -87,7 +99,7 @@ class FieldManagement:
             empty=self._empty(resource),
             manager=call.field_manager,
             api_version=resource.api_version,
-            versions=ResourceVersions(self._resources, resource),
+            versions=ResourceVersions(self._resources, resource, convert),
             now=self._now(call),
             subresource=call.subresource,
             ignored=_ignored(call.subresource),
@@ -98,7 +110,16 @@ class FieldManagement:
         else:
             new["metadata"].pop("managedFields", None)
 
-    def apply(self, call: Call, patch: Obj, live: Obj | None, resource: ResourceDef, *, force: bool) -> Obj:
+    def apply(
+        self,
+        call: Call,
+        patch: Obj,
+        live: Obj | None,
+        resource: ResourceDef,
+        convert: Convert | None = None,
+        *,
+        force: bool,
+    ) -> Obj:
         """Returns the object after a server-side apply; raises StatusErrors 400, 409, 500."""
         return apply(
             live,
@@ -107,7 +128,7 @@ class FieldManagement:
             manager=call.field_manager,
             kind=resource.kind,
             api_version=resource.api_version,
-            versions=ResourceVersions(self._resources, resource),
+            versions=ResourceVersions(self._resources, resource, convert),
             now=self._now(call),
             force=force,
             subresource=call.subresource,

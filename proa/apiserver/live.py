@@ -63,6 +63,10 @@ class Live:
         obj: Obj = decode(entry.value)
         if definition.from_stored is not None:
             obj = definition.from_stored(obj)
+        elif definition.form is not None:
+            definition.form.restore(obj)
+            if not definition.form.needs_webhook(obj.get("apiVersion") or ""):
+                definition.form.coerce(obj, definition.api_version)
         if len(self._objects) >= _OBJECTS_MAX:
             self._objects.clear()
         self._objects[key] = entry.revision, obj

@@ -55,7 +55,12 @@ class Patcher:
         force = is_true(request.parameters.get("force"))
 
         async def produce(old: Obj | None) -> Obj:
-            made = self.management.apply(call, patch, old, resource, force=force)
+            if store.forms is None:
+                made = self.management.apply(call, patch, old, resource, force=force)
+            else:
+                made = await store.forms.assisted(
+                    lambda convert: self.management.apply(call, patch, old, resource, convert, force=force)
+                )
             made.setdefault("kind", resource.kind)
             made.setdefault("apiVersion", resource.api_version)
             if isinstance(resource.strategy, CustomResourceStrategy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from proa.apis.registry import ResourceDef
@@ -15,24 +16,28 @@ def unknown_resource() -> StatusError:
 
 
 class Resources:
-    """Look-ups by resource and kind. `generation` moves with every change, so that derived documents can be kept."""
+    """Look-ups by resource and kind. `generation` moves with every change, so that derived documents can be kept.
+
+    A change of one custom resource costs the same however many there are; only lists of all are made anew, when
+    somebody asks.
+    """
 
     def __init__(self, builtin: Iterable[ResourceDef]) -> None:
         self.generation = 0
         self._builtin = tuple(builtin)
         self._custom: dict[str, tuple[ResourceDef, ...]] = {}
-        self._index()
-
-    def _index(self) -> None:
-        self.generation += 1
-        self._by_gvr = {one.gvr: one for one in self.all()}
-        self._by_gvk = {one.gvk: one for one in self.all()}
-        self._groups = {one.group for one in self.all()}
-        self._custom_groups = self._groups - {one.group for one in self._builtin}
+        self._by_gvr = {one.gvr: one for one in self._builtin}
+        self._by_gvk = {one.gvk: one for one in self._builtin}
+        self._builtin_gvrs = frozenset(self._by_gvr)
+        self._builtin_groups = {one.group for one in self._builtin}
+        self._custom_groups: Counter[str] = Counter()
+        self._all: tuple[ResourceDef, ...] | None = self._builtin
 
     def all(self) -> tuple[ResourceDef, ...]:
         """Returns all definitions in discovery order."""
-        return self._builtin + tuple(one for owner in sorted(self._custom) for one in self._custom[owner])
+        if self._all is None:
+            self._all = self._builtin + tuple(one for owner in sorted(self._custom) for one in self._custom[owner])
+        return self._all
 
     def builtin(self) -> tuple[ResourceDef, ...]:
         return self._builtin
@@ -51,20 +56,36 @@ class Resources:
         return self._by_gvk.get(kind)
 
     def has_group(self, group: str) -> bool:
-        return group in self._groups
+        return group in self._builtin_groups or group in self._custom_groups
 
     def is_custom_group(self, group: str) -> bool:
         """Tells whether a group exists by custom resources only."""
-        return group in self._custom_groups
+        return group in self._custom_groups and group not in self._builtin_groups
 
     def custom(self) -> Mapping[str, tuple[ResourceDef, ...]]:
         return self._custom
 
     def set_custom(self, owner: str, definitions: Iterable[ResourceDef]) -> None:
         """Replaces what a custom resource definition (by name) serves; nothing: it is no longer served."""
-        made = tuple(definitions)
+        made = tuple(one for one in definitions if one.gvr not in self._builtin_gvrs)
+        before = self._custom.pop(owner, ())
+        if not made and not before:
+            return
+        for one in before:
+            self._drop(one)
+        for one in made:
+            self._by_gvr[one.gvr] = self._by_gvk[one.gvk] = one
+            self._custom_groups[one.group] += 1
         if made:
             self._custom[owner] = made
-        elif self._custom.pop(owner, None) is None:
-            return
-        self._index()
+        self._all = None
+        self.generation += 1
+
+    def _drop(self, one: ResourceDef) -> None:
+        if self._by_gvr.get(one.gvr) is one:
+            del self._by_gvr[one.gvr]
+        if self._by_gvk.get(one.gvk) is one:
+            del self._by_gvk[one.gvk]
+        self._custom_groups[one.group] -= 1
+        if not self._custom_groups[one.group]:
+            del self._custom_groups[one.group]

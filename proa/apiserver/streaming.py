@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from proa.apiserver.api import bookmark
 from proa.apiserver.encoding import Recent, encode
+from proa.apiserver.generic.forms import WatchEnded
 from proa.apiserver.generic.store import GenericStore
 from proa.apiserver.generic.watching import BOOKMARK, Change, ResourceWatch
 from proa.apiserver.negotiation import PROTOBUF, Form
@@ -90,6 +91,8 @@ class WatchStream:
                         yield self._bookmark(self._watch.revision)
             if self._bookmarks and self._watch.revision > self._told:
                 yield self._bookmark(self._watch.revision)
+        except WatchEnded:
+            return
         except StatusError as error:
             yield self._encoded("ERROR", error.to_status())
 

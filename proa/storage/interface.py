@@ -5,7 +5,7 @@ it is durable. One contract suite (tests/contract/test_store.py) runs against ev
 
 A key is `table/…`: the part before the first slash names the table, and every prefix contains that slash. Entries and
 events are shared between all readers; an entry's `memo` is for what readers derive from its value (what selectors look
-at, for example): whoever finds it empty may fill it.
+at, for example): whoever finds it empty may fill it. So is its `form`, for readers who show it in a form of their own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Entry:
     `gap` is where the revision stands in `value` (0: nowhere).
     """
 
-    __slots__ = ("create_revision", "gap", "key", "memo", "revision", "value")
+    __slots__ = ("create_revision", "form", "gap", "key", "memo", "revision", "value")
 
     def __init__(self, key: str, value: bytes, revision: int, create_revision: int, gap: int = 0) -> None:
         self.key = key
@@ -52,6 +52,7 @@ class Entry:
         self.create_revision = create_revision
         self.gap = gap
         self.memo: Any = None
+        self.form: Any = None
 
     def restamped(self, revision: int) -> Entry:
         """Returns the same value with another revision in its gap: what a deletion shows."""

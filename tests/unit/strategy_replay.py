@@ -15,7 +15,7 @@ from typing import Any
 
 from proa.apis.all import BY_GVR
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, resources_of
-from proa.apis.apiextensions.naming import is_established, names_status
+from proa.apis.apiextensions.naming import TakenNames, established_status, is_served, names_status
 from proa.apis.core.service_allocation import Plan, plan
 from proa.apis.registry import Requestor, ResourceDef
 from proa.meta import metadata
@@ -62,9 +62,13 @@ def replay(theme: str, groups: set[str]) -> Iterator[Outcome]:
 def _custom_resources(stored: dict[tuple[GVR, str, str], Obj]) -> dict[GVR, ResourceDef]:
     """Does what the server does for stored definitions: accepts their names and makes their resources."""
     definitions = [obj for (gvr, _, _), obj in stored.items() if gvr.resource == "customresourcedefinitions"]
+    taken = TakenNames(definitions)
     for one in definitions:
-        one["status"] = names_status(one, definitions, NOW)
-    made = [resource for one in definitions if is_established(one) for resource in resources_of(one)]
+        one["status"] = names_status(one, taken, NOW)
+        taken.learn(one)
+        if is_served(one):
+            one["status"] = established_status(one["status"], NOW)
+    made = [resource for one in definitions if is_served(one) for resource in resources_of(one)]
     return {resource.gvr: resource for resource in made}
 
 

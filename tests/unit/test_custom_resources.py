@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from proa.apis.all import RESOURCES
 from proa.apis.apiextensions import formats, json_path, patterns, values
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, published, resources_of
 from proa.apis.apiextensions.decoding import decoded
-from proa.apis.apiextensions.naming import is_established, names_status
+from proa.apis.apiextensions.naming import TakenNames, established_status, is_established, is_served, names_status
+from proa.apis.apiextensions.outline import outline
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj
+from proa.meta.objects import Obj, copy_object
 from proa.meta.schema.openapi import document_v2, document_v3
 
 OBJECT: Obj = {
@@ -110,40 +112,119 @@ def definition(name: str, kind: str, **more: Any) -> Obj:
     return {"metadata": {"name": name}, "spec": spec, "status": {"storedVersions": ["v1"]}}
 
 
+def established(one: Obj, *others: Obj) -> Obj:
+    """Gives a definition its names, as the server does."""
+    one["status"] = names_status(one, TakenNames([one, *others]), "t0")
+    if is_served(one):
+        one["status"] = established_status(one["status"], "t0")
+    return one
+
+
+def conditions(one: Obj) -> dict[str, tuple[str, str]]:
+    return {each["type"]: (each["status"], each["reason"]) for each in one["status"]["conditions"]}
+
+
 def test_names_go_to_the_first_and_stay() -> None:
     first, second = definition("as.x.example", "A"), definition("bs.x.example", "A")
-    first["status"] = names_status(first, [first, second], "t0")
-    second["status"] = names_status(second, [first, second], "t0")
+    first["status"] = names_status(first, TakenNames([first, second]), "t0")
+    assert conditions(first) == {"NamesAccepted": ("True", "NoConflicts"), "Established": ("False", "Installing")}
+    assert is_served(first)
+    established(first, second)
+    established(second, first)
     assert is_established(first)
-    assert not is_established(second)
-    assert names_status(first, [first, second], "t1") == first["status"], "nothing moves without a change"
+    assert not is_served(second)
+    assert conditions(second) == {
+        "NamesAccepted": ("False", "ListKindConflict"),
+        "Established": ("False", "NotAccepted"),
+    }
+    again = names_status(first, TakenNames([first, second]), "t1")
+    assert again == first["status"], "nothing moves without a change"
     second["spec"]["names"] |= {"kind": "B", "listKind": "BList", "singular": "b"}
-    second["status"] = names_status(second, [first, second], "t1")
+    second["status"] = established_status(names_status(second, TakenNames([first, second]), "t1"), "t1")
     assert is_established(second)
     assert {one["type"]: one["lastTransitionTime"] for one in second["status"]["conditions"]}["Established"] == "t1"
 
 
-def test_versions_share_what_is_stored() -> None:
-    one = definition("as.x.example", "A")
-    new = {**one["spec"]["versions"][0], "name": "v2", "storage": False, "deprecated": True}
+def test_names_are_given_free() -> None:
+    first, other = established(definition("as.x.example", "A")), definition("as.y.example", "A")
+    other["spec"]["group"] = "y.example"
+    taken = TakenNames([first])
+    assert not taken.learn(first)
+    assert taken.clashes(definition("bs.x.example", "A"), "kind", "A")
+    assert not taken.clashes(other, "kind", "A"), "groups do not share names"
+    assert not taken.clashes(first, "kind", "A"), "nobody is in his own way"
+    assert taken.forget("as.x.example")
+    assert not taken.clashes(definition("bs.x.example", "A"), "kind", "A")
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "reason"),
+    [
+        ("", "False", "MissingAnnotation"),
+        ("unapproved, for a test", "False", "UnapprovedAnnotation"),
+        ("https://example.com/1", "True", "ApprovedAnnotation"),
+    ],
+)
+def test_groups_of_kubernetes_need_approval(said: str, status: str, reason: str) -> None:
+    one = definition("as.x.k8s.io", "A", group="x.k8s.io")
+    one["metadata"]["annotations"] = {"api-approved.kubernetes.io": said}
+    assert conditions(established(one))["KubernetesAPIApprovalPolicyConformant"] == (status, reason)
+
+
+def two_versions(**more: Any) -> Obj:
+    one = definition("as.x.example", "A", **more)
+    schema = copy_object(one["spec"]["versions"][0]["schema"])
+    schema["openAPIV3Schema"]["properties"]["spec"]["properties"] |= {"m": {"type": "integer", "default": 5}}
+    new = {**one["spec"]["versions"][0], "name": "v2", "storage": False, "deprecated": True, "schema": schema}
     one["spec"]["versions"].append(new)
-    one["status"] = names_status(one, [], "t0")
-    v1, v2 = resources_of(one)
+    return established(one)
+
+
+def test_versions_share_what_is_stored() -> None:
+    v1, v2 = resources_of(two_versions())
     assert v1.storage == v2.storage
-    assert v1.to_stored is None
-    assert v2.to_stored is not None
-    assert v2.from_stored is not None
-    stored = v2.to_stored({"apiVersion": "x.example/v2", "kind": "A", "metadata": {}, "spec": {"n": 1, "new": 2}})
+    assert v1.form and v2.form and v1.form.storage == v2.form.storage == "x.example/v1"
+    new: Obj = {"apiVersion": "x.example/v2", "kind": "A", "metadata": {}, "spec": {"n": 1, "m": 2}}
+    stored = v2.form.coerce(new, "x.example/v1")
     assert stored == {"apiVersion": "x.example/v1", "kind": "A", "metadata": {}, "spec": {"n": 1}}
-    assert v2.from_stored(stored)["apiVersion"] == "x.example/v2"
     assert v2.deprecation == "x.example/v2 A is deprecated"
     assert v1.storage_version_hash == v2.storage_version_hash
 
 
+def test_what_is_stored_is_pruned_and_defaulted_by_its_own_version() -> None:
+    _, v2 = resources_of(two_versions())
+    assert v2.form
+    old: Obj = {"apiVersion": "x.example/v1", "kind": "A", "metadata": {}, "spec": {"n": 1, "gone": 2}}
+    assert v2.form.restore(old)
+    assert old["spec"] == {"n": 1}, "the defaults are those of the version it is stored in"
+    assert not v2.form.restore(old)
+    assert v2.form.restore({"apiVersion": "x.example/v2", "spec": {}})
+    assert not v2.form.restore({"apiVersion": "x.example/v0", "spec": {"any": 1}}), "a version that is no more"
+
+
+def test_a_webhook_is_needed_between_versions_only() -> None:
+    v1, v2 = resources_of(two_versions(conversion={"strategy": "Webhook", "webhook": {"clientConfig": {}}}))
+    assert v1.form and v2.form
+    assert not v1.form.needs_webhook("x.example/v1")
+    assert v2.form.needs_webhook("x.example/v1")
+    assert not v2.form.needs_webhook("x.example/v2")
+
+
+def test_an_outline_leaves_schemas_undecoded() -> None:
+    one = two_versions()
+    read = outline(msgspec.json.encode({**one, "metadata": {**one["metadata"], "managedFields": [{}]}}))
+    assert "managedFields" not in read["metadata"]
+    assert isinstance(read["spec"]["versions"][0]["schema"], msgspec.Raw)
+    made = resources_of(read)
+    assert [each.version for each in made] == ["v1", "v2"]
+    assert made[1].strategy.schema == resources_of(one)[1].strategy.schema  # type: ignore[attr-defined]
+    read["spec"]["versions"][0]["served"] = False
+    assert [each.version for each in resources_of(read)] == ["v2"]
+    assert [each.version for each in resources_of(read, unserved=True)] == ["v1", "v2"]
+
+
 def resource() -> Any:
-    one = definition("as.x.example", "A")
-    one["status"] = names_status(one, [], "t0")
-    return resources_of(one)[0]
+    return resources_of(established(definition("as.x.example", "A")))[0]
 
 
 def test_decoding_tells_what_is_unknown() -> None:

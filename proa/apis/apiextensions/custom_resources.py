@@ -1,7 +1,6 @@
 """From a CustomResourceDefinition to the resources it makes: a ResourceDef per served version, as for built-in ones.
 
-Objects are stored in the definition's storage version. Without a conversion webhook a conversion changes apiVersion
-only; what the storage version's schema does not know is lost, as upstream loses it.
+Objects are stored in the definition's storage version; how its other versions relate to that is `forms`' part.
 """
 
 from __future__ import annotations
@@ -12,18 +11,22 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from proa.apis import tables
 from proa.apis.apiextensions import json_path, structural, values
+from proa.apis.apiextensions.forms import Form, SchemaOf
+from proa.apis.apiextensions.naming import TERMINATING, is_true
 from proa.apis.define import READ_WRITE, SCALE
 from proa.apis.fields import Errors
 from proa.apis.registry import Column, ResourceDef, StatusStrategy, Strategy, Subresource
 from proa.apis.shape import children, keep_status
 from proa.meta.errors import FieldError, invalid_field
 from proa.meta.gvk import GVK
-from proa.meta.objects import Obj, copy_object, metadata, name_of
+from proa.meta.objects import Obj, metadata, name_of
 
 if TYPE_CHECKING:
     from proa.apis.apiextensions.rules import Rules
@@ -43,7 +46,8 @@ class ScalePaths:
 
 
 class CustomResourceStrategy(Strategy):
-    """One version of a custom resource. `schema` is its structural schema, `scale` the scale subresource's paths."""
+    """One version of a custom resource. `schema` is its structural schema, or makes it; `scale` the scale subresource's
+    paths."""
 
     allow_unconditional_update = False
     generation = True
@@ -51,7 +55,7 @@ class CustomResourceStrategy(Strategy):
     def __init__(
         self,
         kind: GVK,
-        schema: Obj,
+        schema: Obj | SchemaOf,
         *,
         status: bool,
         scale: ScalePaths | None = None,
@@ -60,11 +64,16 @@ class CustomResourceStrategy(Strategy):
     ) -> None:
         self.kind = kind
         self.list_kind = list_kind or f"{kind.kind}List"
-        self.schema = schema
+        self._schema = schema
         self.has_status = status
         self.scale = scale
         self.selectable = tuple(selectable)
         self.field_labels = tuple(path.removeprefix(".") for path in selectable)
+
+    @cached_property
+    def schema(self) -> Obj:
+        """The structural schema, made when it is first needed."""
+        return self._schema() if callable(self._schema) else self._schema
 
     def prune(self, obj: Obj) -> list[str]:
         """Removes unknown fields, in place; returns their paths. Comes before `default`."""
@@ -223,8 +232,11 @@ def storage_version(definition: Obj) -> Obj:
 
 
 def schema_of(version: Obj) -> Obj:
-    """Returns a version's structural schema."""
-    found: Obj = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    """Returns a version's structural schema; what came undecoded (`msgspec.Raw`) is decoded for this call."""
+    schema = version.get("schema") or {}
+    if isinstance(schema, msgspec.Raw):
+        schema = msgspec.json.decode(schema) or {}
+    found: Obj = schema.get("openAPIV3Schema") or {}
     return found
 
 
@@ -233,42 +245,62 @@ def storage_version_hash(group: str, version: str, kind: str) -> str:
     return base64.b64encode(hashlib.sha256(f"{group}/{version}/{kind}".encode()).digest()[:8]).decode()
 
 
-def resources_of(definition: Obj) -> list[ResourceDef]:
-    """Returns the resources that a definition makes: one for each served version.
+def resources_of(definition: Obj, *, unserved: bool = False) -> list[ResourceDef]:
+    """Returns the resources that a definition makes: one for each served version (`unserved`: for every one).
 
-    Names are the accepted ones; call it for established definitions only.
+    Names are the accepted ones; call it for definitions whose names were accepted only. Schemas that are not decoded
+    yet stay so until somebody needs them.
     """
-    return [_resource(definition, version) for version in children(definition["spec"], "versions") if version["served"]]
-
-
-def _resource(definition: Obj, version: Obj) -> ResourceDef:
-    from proa.meta.schema.openapi import definition_name  # only where there are custom resources
-
     spec = definition["spec"]
-    names = (definition.get("status") or {}).get("acceptedNames") or spec["names"]
-    kind = GVK(spec["group"], version["name"], names["kind"])
+    versions = children(spec, "versions")
+    strategies = {f"{spec['group']}/{one['name']}": _strategy(definition, one) for one in versions}
+    return [_resource(definition, one, strategies) for one in versions if unserved or one["served"]]
+
+
+def _names(definition: Obj) -> Obj:
+    accepted: Obj = (definition.get("status") or {}).get("acceptedNames") or {}
+    return accepted if accepted.get("plural") else definition["spec"]["names"]
+
+
+def _strategy(definition: Obj, version: Obj) -> CustomResourceStrategy:
+    names = _names(definition)
     subresources = version.get("subresources") or {}
     scale = subresources.get("scale")
     paths = scale and ScalePaths(
         scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or ""
     )
-    strategy = CustomResourceStrategy(
-        kind,
-        schema_of(version),
+    return CustomResourceStrategy(
+        GVK(definition["spec"]["group"], version["name"], names["kind"]),
+        lambda: schema_of(version),
         status=subresources.get("status") is not None,
         scale=paths,
         selectable=[one["jsonPath"] for one in children(version, "selectableFields")],
         list_kind=names.get("listKind") or "",
     )
+
+
+def _form(definition: Obj, version: Obj, strategies: Mapping[str, CustomResourceStrategy]) -> Form:
+    spec = definition["spec"]
+    conversion = spec.get("conversion") or {}
+    webhook = conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None
+    schemas = {api_version: partial(getattr, one, "schema") for api_version, one in strategies.items()}
+    group = spec["group"]
+    return Form(f"{group}/{version['name']}", f"{group}/{storage_version(definition)['name']}", schemas, webhook)
+
+
+def _resource(definition: Obj, version: Obj, strategies: Mapping[str, CustomResourceStrategy]) -> ResourceDef:
+    from proa.meta.schema.openapi import definition_name  # only where there are custom resources
+
+    spec, names = definition["spec"], _names(definition)
+    strategy = strategies[f"{spec['group']}/{version['name']}"]
+    kind = strategy.kind
     subs = []
     if strategy.has_status:
         subs.append(Subresource(name="status", verbs=READ_WRITE, kind=kind, strategy=CustomStatusStrategy(strategy)))
-    if scale:
+    if strategy.scale:
         subs.append(Subresource(name="scale", verbs=READ_WRITE, kind=SCALE))
     columns, cells = _columns(version)
-    stored = storage_version(definition)
-    once = (definition.get("status") or {}).get("storedVersions") or [stored["name"]]
-    same = stored["name"] == version["name"] and once == [version["name"]]
+    terminating = is_true((definition.get("status") or {}).get("conditions") or (), TERMINATING)
     return ResourceDef(
         group=kind.group,
         version=kind.version,
@@ -286,25 +318,11 @@ def _resource(definition: Obj, version: Obj) -> ResourceDef:
         schema=definition_name(kind),
         custom=True,
         storage=f"{kind.group}/{names['plural']}",
-        from_stored=None if same else _renamed(kind.api_version),
-        to_stored=None if same else _to_stored(f"{kind.group}/{stored['name']}", schema_of(stored)),
-        storage_version_hash=storage_version_hash(kind.group, stored["name"], kind.kind),
+        form=_form(definition, version, strategies),
+        closed="create not allowed while custom resource definition is terminating" if terminating else "",
+        storage_version_hash=storage_version_hash(kind.group, storage_version(definition)["name"], kind.kind),
         deprecation=deprecation_warning(definition, version["name"]),
     )
-
-
-def _renamed(api_version: str) -> Callable[[Obj], Obj]:
-    return lambda obj: {**obj, "apiVersion": api_version}
-
-
-def _to_stored(api_version: str, schema: Obj) -> Callable[[Obj], Obj]:
-    def convert(obj: Obj) -> Obj:
-        made: Obj = copy_object(obj)
-        made["apiVersion"] = api_version
-        values.prune(made, schema)
-        return made
-
-    return convert
 
 
 def deprecation_warning(definition: Obj, version: str) -> str:

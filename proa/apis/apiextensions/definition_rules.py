@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from proa.apis import fields
 from proa.apis.admissionregistration.webhooks import client_config
+from proa.apis.apiextensions.naming import APPROVED, is_protected
 from proa.apis.apiextensions.structural import check_schema
 from proa.apis.fields import Errors, problems
 from proa.apis.shape import children
@@ -22,7 +23,6 @@ from proa.meta.errors import (
 )
 from proa.meta.objects import Obj, annotations_of, name_of
 
-APPROVED = "api-approved.kubernetes.io"
 _SCOPES = ("Cluster", "Namespaced")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
@@ -41,9 +41,8 @@ def check_name(definition: Obj) -> Errors:
     if name_of(definition) != f"{plural}.{group}":
         detail = 'must be spec.names.plural+"."+spec.group'
         errors.append(invalid_field("metadata.name", name_of(definition), detail))
-    protected = any(group == zone or group.endswith(f".{zone}") for zone in ("k8s.io", "kubernetes.io"))
     approval = annotations_of(definition).get(APPROVED) or ""
-    if protected and not approval.startswith(("unapproved", "https://", "http://")):
+    if is_protected(group) and not approval.startswith(("unapproved", "https://", "http://")):
         path = f"metadata.annotations[{APPROVED}]"
         detail = f'protected groups must have approval annotation "{APPROVED}"'
         errors.append(invalid_field(path, approval, detail) if approval else required_field(path, detail))

@@ -1,58 +1,93 @@
 """Which names a CustomResourceDefinition gets, and the conditions that say so. Pure; a controller writes them down.
 
 Names are taken within a group: plural, singular and short names share one set, kind and list kind another. A
-definition keeps what it was once given; established stays established.
+definition keeps what it was once given; established stays established. As upstream, one that gets its names is first
+`Installing`, and established by a second write, when it is served.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proa.meta.objects import Obj, copy_object, name_of
+from proa.meta.objects import Obj, annotations_of, copy_object, name_of
 
 NAMES_ACCEPTED = "NamesAccepted"
 ESTABLISHED = "Established"
+TERMINATING = "Terminating"
+APPROVED = "api-approved.kubernetes.io"
+APPROVAL = "KubernetesAPIApprovalPolicyConformant"
 # Holds a definition that is being deleted until its objects are gone.
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+_APPROVAL_MISSING = (
+    f'protected groups must have approval annotation "{APPROVED}", see '
+    "https://github.com/kubernetes/enhancements/pull/1111"
+)
 
 
-def _taken(others: Iterable[Obj], group: str, name: str) -> tuple[set[str], set[str]]:
-    """Returns the resource names and kinds that other definitions of the group were given."""
-    resources: set[str] = set()
-    kinds: set[str] = set()
-    for other in others:
-        if (other.get("spec") or {}).get("group") != group or name_of(other) == name:
-            continue
-        accepted = (other.get("status") or {}).get("acceptedNames") or {}
-        resources |= {accepted.get("plural") or "", accepted.get("singular") or "", *(accepted.get("shortNames") or ())}
-        kinds |= {accepted.get("kind") or "", accepted.get("listKind") or ""}
-    return resources - {""}, kinds - {""}
+class TakenNames:
+    """The resource names and kinds that definitions were given, by group; a look-up costs the same for many of them."""
+
+    def __init__(self, definitions: Iterable[Obj] = ()) -> None:
+        self._owners: dict[tuple[str, str, str], set[str]] = {}
+        self._of: dict[str, set[tuple[str, str, str]]] = {}
+        for one in definitions:
+            self.learn(one)
+
+    def learn(self, definition: Obj) -> bool:
+        """Takes note of a definition as it is now; tells whether its names are others than before."""
+        group = (definition.get("spec") or {}).get("group") or ""
+        accepted = (definition.get("status") or {}).get("acceptedNames") or {}
+        resources = {accepted.get("plural"), accepted.get("singular"), *(accepted.get("shortNames") or ())}
+        kinds = {accepted.get("kind"), accepted.get("listKind")}
+        held = {(group, "resource", one) for one in resources if one} | {(group, "kind", one) for one in kinds if one}
+        return self._hold(name_of(definition), held)
+
+    def forget(self, owner: str) -> bool:
+        """Gives the names of a definition free; tells whether it had any."""
+        return self._hold(owner, set())
+
+    def _hold(self, owner: str, held: set[tuple[str, str, str]]) -> bool:
+        before = self._of.pop(owner, set())
+        if held:
+            self._of[owner] = held
+        for one in before - held:
+            self._owners[one].discard(owner)
+            if not self._owners[one]:
+                del self._owners[one]
+        for one in held - before:
+            self._owners.setdefault(one, set()).add(owner)
+        return before != held
+
+    def clashes(self, definition: Obj, kind: str, name: str) -> bool:
+        """Tells whether another definition of the group has this name; `kind` is resource or kind."""
+        group = (definition.get("spec") or {}).get("group") or ""
+        return bool(self._owners.get((group, kind, name), set()) - {name_of(definition)})
 
 
-def names_status(definition: Obj, others: Iterable[Obj], now: str) -> Obj:
-    """Returns the definition's status with accepted names and both conditions brought up to date.
+_NAMES = (
+    ("plural", "resource", "PluralConflict"),
+    ("singular", "resource", "SingularConflict"),
+    ("shortNames", "resource", "ShortNamesConflict"),
+    ("kind", "kind", "KindConflict"),
+    ("listKind", "kind", "ListKindConflict"),
+)
 
-    `others` are all definitions (the one at hand may be among them); `now` is an RFC 3339 time for transitions.
+
+def names_status(definition: Obj, taken: TakenNames, now: str) -> Obj:
+    """Returns the definition's status with accepted names and conditions brought up to date.
+
+    `now` is an RFC 3339 time for transitions.
     """
-    spec = definition.get("spec") or {}
-    wanted: Obj = spec.get("names") or {}
+    wanted: Obj = (definition.get("spec") or {}).get("names") or {}
     status: Obj = copy_object(definition.get("status") or {})
     before: Obj = status.get("acceptedNames") or {}
-    resources, kinds = _taken(others, spec.get("group") or "", name_of(definition))
     accepted = {key: value for key, value in before.items() if key != "categories"}
     reason = message = ""
-
-    for key, taken, conflict in (
-        ("plural", resources, "PluralConflict"),
-        ("singular", resources, "SingularConflict"),
-        ("shortNames", resources, "ShortNamesConflict"),
-        ("kind", kinds, "KindConflict"),
-        ("listKind", kinds, "ListKindConflict"),
-    ):
+    for key, kind, conflict in _NAMES:
         asked, had = wanted.get(key), before.get(key)
         names = asked if isinstance(asked, list) else [asked] if asked else []
         kept = had if isinstance(had, list) else [had]
-        clashes = [name for name in names if name in taken and name not in kept]
+        clashes = [name for name in names if name not in kept and taken.clashes(definition, kind, name)]
         if clashes:
             reason, message = conflict, ", ".join(f'"{name}" is already in use' for name in clashes)
         elif names:
@@ -63,7 +98,6 @@ def names_status(definition: Obj, others: Iterable[Obj], now: str) -> Obj:
         accepted["categories"] = wanted["categories"]
     accepted.setdefault("plural", "")
     accepted.setdefault("kind", "")
-
     conditions: list[Obj] = status.get("conditions") or []
     if reason:
         conditions = with_condition(conditions, NAMES_ACCEPTED, "False", reason, message, now)
@@ -72,13 +106,46 @@ def names_status(definition: Obj, others: Iterable[Obj], now: str) -> Obj:
     if not is_true(conditions, ESTABLISHED):
         if reason:
             why = "NotAccepted", "not all names are accepted"
-            conditions = with_condition(conditions, ESTABLISHED, "False", *why, now)
         else:
-            why = "InitialNamesAccepted", "the initial names have been accepted"
-            conditions = with_condition(conditions, ESTABLISHED, "True", *why, now)
+            why = "Installing", "the initial names have been accepted"
+        conditions = with_condition(conditions, ESTABLISHED, "False", *why, now)
     status["acceptedNames"] = accepted
-    status["conditions"] = conditions
+    status["conditions"] = _with_approval(definition, conditions, now)
     return status
+
+
+def _with_approval(definition: Obj, conditions: list[Obj], now: str) -> list[Obj]:
+    """Says of a definition in one of Kubernetes' own groups whether its API was approved."""
+    if not is_protected((definition.get("spec") or {}).get("group") or ""):
+        return conditions
+    said = annotations_of(definition).get(APPROVED) or ""
+    if not said:
+        why = "False", "MissingAnnotation", _APPROVAL_MISSING
+    elif said.startswith("unapproved"):
+        why = "False", "UnapprovedAnnotation", f'not approved: "{said}"'
+    else:
+        why = "True", "ApprovedAnnotation", f"approved in {said}"
+    return with_condition(conditions, APPROVAL, *why, now)
+
+
+def is_protected(group: str) -> bool:
+    """Tells whether a group is one of Kubernetes' own."""
+    return any(group == zone or group.endswith(f".{zone}") for zone in ("k8s.io", "kubernetes.io"))
+
+
+def established_status(status: Obj, now: str) -> Obj:
+    """Returns the status of a definition that is served from now on."""
+    why = "InitialNamesAccepted", "the initial names have been accepted"
+    return {**status, "conditions": with_condition(status.get("conditions") or [], ESTABLISHED, "True", *why, now)}
+
+
+def terminating_status(status: Obj, now: str, *, done: bool = False) -> Obj:
+    """Returns the status of a definition whose objects are being deleted, or (`done`) were."""
+    if done:
+        why = "False", "InstanceDeletionCompleted", "removed all instances"
+    else:
+        why = "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress"
+    return {**status, "conditions": with_condition(status.get("conditions") or [], TERMINATING, *why, now)}
 
 
 def is_true(conditions: Iterable[Obj], kind: str) -> bool:
@@ -86,8 +153,14 @@ def is_true(conditions: Iterable[Obj], kind: str) -> bool:
 
 
 def is_established(definition: Obj) -> bool:
-    """Tells whether the definition's resources are served."""
+    """Tells whether the definition was ever given its names and served."""
     return is_true((definition.get("status") or {}).get("conditions") or [], ESTABLISHED)
+
+
+def is_served(definition: Obj) -> bool:
+    """Tells whether the definition's resources are to be served: a moment before it says that it is established."""
+    conditions = (definition.get("status") or {}).get("conditions") or []
+    return is_true(conditions, NAMES_ACCEPTED) or is_true(conditions, ESTABLISHED)
 
 
 def with_condition(conditions: list[Obj], kind: str, status: str, reason: str, message: str, now: str) -> list[Obj]:

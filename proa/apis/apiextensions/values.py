@@ -105,33 +105,52 @@ def _prune_metadata(metadata: Obj, path: str, gone: list[str]) -> None:
 # ---------------------------------------------------------------- default
 
 
-def default(value: Any, schema: Obj | None) -> None:
-    """Fills in defaults, in place. Nulls that a field may not have give way to its default, or vanish."""
+def default(value: Any, schema: Obj | None) -> bool:
+    """Fills in defaults, in place; tells whether that changed anything.
+
+    Nulls that a field may not have give way to its default, or vanish; items of lists stay.
+    """
     if not schema:
-        return
+        return False
     if isinstance(value, list):
-        for item in value:
-            default(item, schema.get("items"))
-        return
+        return _default_items(value, schema.get("items"))
     if not isinstance(value, dict):
-        return
+        return False
+    changed = False
     properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
     for key, one in properties.items():
-        if key in value and value[key] is None and not one.get("nullable"):
-            del value[key]
-        if key not in value and "default" in one:
+        if key in value and (value[key] is not None or one.get("nullable")):
+            continue
+        if "default" in one:
             value[key] = copy_object(one["default"])
+            changed = True
+        elif key in value:
+            del value[key]
+            changed = True
     for key in list(value):
         if key in properties:
-            default(value[key], properties[key])
+            changed |= default(value[key], properties[key])
         elif isinstance(additional, dict):
             if value[key] is None and not additional.get("nullable"):
-                if "default" in additional:
-                    value[key] = copy_object(additional["default"])
-                else:
+                changed = True
+                if "default" not in additional:
                     del value[key]
                     continue
-            default(value[key], additional)
+                value[key] = copy_object(additional["default"])
+            changed |= default(value[key], additional)
+    return changed
+
+
+def _default_items(value: list[Any], items: Obj | None) -> bool:
+    if not items:
+        return False
+    changed = False
+    for index, item in enumerate(value):
+        if item is None and not items.get("nullable") and items.get("default") is not None:
+            value[index] = copy_object(items["default"])
+            changed = True
+        changed |= default(value[index], items)
+    return changed
 
 
 # ---------------------------------------------------------------- validate

@@ -57,8 +57,11 @@ class WebhookCaller:
 
     async def ask(self, webhook: Obj, review: bytes) -> Obj:
         """Returns the response within the AdmissionReview that a webhook answers with; raises CallFailed."""
-        config = webhook.get("clientConfig") or {}
         seconds = webhook.get("timeoutSeconds") or _TIMEOUT_SECONDS
+        return _response(await self.post(webhook.get("clientConfig") or {}, seconds, review))
+
+    async def post(self, config: Obj, seconds: int, review: bytes) -> bytes:
+        """Returns what a webhook with this clientConfig answers to a review of any kind; raises CallFailed."""
         try:
             async with asyncio.timeout(seconds):
                 url, endpoint = self._target(config)
@@ -72,14 +75,14 @@ class WebhookCaller:
                     dial=endpoint.dial if endpoint else None,
                     route=endpoint.route if endpoint else "",
                 )
-                body = await response.read(_ANSWER_BYTES_MAX)
+                body = await response.read(max(_ANSWER_BYTES_MAX, 4 * len(review)))
         except TimeoutError:
             raise CallFailed(f"failed to call webhook: no answer within {seconds} s") from None
         except (OSError, ValueError, BodyTooLarge, StatusError) as error:
             raise CallFailed(f"failed to call webhook: {error or type(error).__name__}") from error
         if response.status != 200:
             raise CallFailed(f"an error on the server ({body[:200]!r}) has prevented the request from succeeding")
-        return _response(body)
+        return body
 
     def _client(self, bundle: str) -> HttpClient:
         client = self._clients.get(bundle)

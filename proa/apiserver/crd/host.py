@@ -1,7 +1,8 @@
 """Follows the definitions of custom resources: accepts their names, serves their resources, clears them away.
 
-Follows upstream's apiextensions controllers (naming, establishing, finalizer) by behaviour. Every API server runs one;
-what they write is the same, so they need no leader.
+Follows upstream's apiextensions controllers (naming, establishing, API approval, finalizer) by behaviour. Every API
+server runs one; what they write is the same, so they need no leader. A change costs what the changed definition costs,
+however many others there are.
 """
 
 from __future__ import annotations
@@ -9,16 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from proa.apis.apiextensions.custom_resources import resources_of
-from proa.apis.apiextensions.naming import CLEANUP, is_established, names_status, with_condition
+from proa.apis.apiextensions.naming import (
+    CLEANUP,
+    TERMINATING,
+    TakenNames,
+    established_status,
+    is_established,
+    is_served,
+    is_true,
+    names_status,
+    terminating_status,
+)
+from proa.apis.apiextensions.outline import outline
 from proa.apis.registry import ResourceDef
 from proa.apiserver.api import Core
 from proa.apiserver.generic.deletion import DeleteRequest, delete_collection
 from proa.apiserver.generic.selection import ListQuery, selection
 from proa.apiserver.generic.shared import Call
 from proa.apiserver.generic.watching import open_watch
-from proa.apiserver.live import Live
 from proa.client.interface import UserInfo
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVR
@@ -29,21 +42,40 @@ log = logging.getLogger("proa.apiserver.crd")
 
 DEFINITIONS = GVR("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 _USER = UserInfo("system:apiserver", ("system:masters",))
+_MANAGER = "kube-apiserver"
 _RETRY_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Served:
+    """A definition in outline, and what it makes: `made` are all versions, the unserved ones too."""
+
+    definition: Obj
+    relevant: Obj = field(default_factory=dict)
+    made: list[ResourceDef] = field(default_factory=list)
+
+    @property
+    def group(self) -> str:
+        return str(self.definition["spec"].get("group") or "")
 
 
 class CustomResources:
     """Keeps `core.resources` in step with the stored definitions, from `start` to `stop`."""
 
-    def __init__(self, core: Core, live: Live) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._live = live
-        self._made: dict[str, tuple[Obj, list[ResourceDef]]] = {}
+        self._resource = core.resources.get(DEFINITIONS)
+        self._store = core.store(self._resource)
+        self._known: dict[str, _Served] = {}
+        self._taken = TakenNames()
+        self._refused: dict[str, set[str]] = {}  # by group: definitions that want names which others have
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Serves what is stored already, then follows changes."""
-        await self._reconcile()
+        names = self._read_all()
+        if names:
+            await self._settle(names)
         self._task = asyncio.create_task(self._run(), name="custom resource definitions")
 
     async def stop(self) -> None:
@@ -52,86 +84,153 @@ class CustomResources:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def _read_all(self) -> list[str]:
+        """Takes note of all definitions; returns the names of old and new, first come first."""
+        for entry in self._core.shared.store.currents(self._store.prefix("")):
+            self._learn(outline(entry.value))
+        return sorted(
+            self._known, key=lambda name: (metadata(self._known[name].definition).get("creationTimestamp", ""), name)
+        )
+
     async def _run(self) -> None:
-        store = self._core.store(self._core.resources.get(DEFINITIONS))
         while True:
             with contextlib.suppress(StatusError):
-                watch = await open_watch(store, "", selection(store.resource, {}), "", send_initial=False)
-                waiting = await self._reconcile()
+                watch = await open_watch(self._store, "", selection(self._resource, {}), "", send_initial=False)
+                again = await self._settle(self._read_all())
                 while True:
-                    await watch.next(_RETRY_SECONDS if waiting else None)
-                    waiting = await self._reconcile()
+                    changes = await watch.next(_RETRY_SECONDS if again else None)
+                    changed = dict.fromkeys(change.entry.key.rpartition("/")[2] for change in changes)
+                    again = await self._settle([*changed, *(name for name in again if name not in changed)])
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _reconcile(self) -> bool:
-        """Brings everything into step; returns whether something must be tried again soon."""
-        definitions = sorted(
-            self._live.list(DEFINITIONS), key=lambda one: (metadata(one).get("creationTimestamp", ""), name_of(one))
-        )
-        waiting = False
-        for definition in definitions:
-            try:
-                waiting |= await self._one(definition, definitions)
-            except StatusError as error:
-                log.warning("custom resource definition %s: %s", name_of(definition), error)
-                waiting = True
-        names = {name_of(one) for one in definitions}
-        for gone in set(self._made) - names:
-            del self._made[gone]
-            self._core.resources.set_custom(gone, ())
-        return waiting
+    # ------------------------------------------------------------ one definition
 
-    async def _one(self, definition: Obj, definitions: list[Obj]) -> bool:
-        if is_deleted(definition):
-            self._serve(definition)
-            return await self._clear(definition)
-        others = [self._live.get(DEFINITIONS, name_of(one)) or one for one in definitions]
-        status = names_status(definition, others, rfc3339(self._core.shared.clock.now()))
-        if status != definition.get("status"):
-            await self._write_status(definition, status)
-            definition = self._live.get(DEFINITIONS, name_of(definition)) or definition
-        self._serve(definition)
+    async def _settle(self, names: Iterable[str]) -> list[str]:
+        """Brings these definitions into step, and those that wait for names they give free; returns what to retry."""
+        again: list[str] = []
+        queue = dict.fromkeys(names)
+        while queue:
+            name = next(iter(queue))
+            del queue[name]
+            try:
+                if await self._one(name, queue):
+                    again.append(name)
+            except StatusError as error:
+                log.warning("custom resource definition %s: %s", name, error)
+                again.append(name)
+        return again
+
+    async def _one(self, name: str, queue: dict[str, None]) -> bool:
+        """Returns whether to try again soon; adds to the queue who may profit."""
+        one = self._read(name, queue)
+        if one is None:
+            return False
+        if is_deleted(one.definition):
+            return await self._clear(name, one, queue)
+        status = names_status(one.definition, self._taken, self._now())
+        if status != one.definition.get("status"):
+            await self._write_status(name, lambda old: names_status(old, self._taken, self._now()))
+            one = self._read(name, queue)
+            if one is None:
+                return True
+        self._serve(name, one)
+        if is_served(one.definition) and not is_established(one.definition):
+            await self._write_status(name, lambda old: established_status(old.get("status") or {}, self._now()))
+            one = self._read(name, queue)
         return False
 
-    def _serve(self, definition: Obj) -> None:
+    def _read(self, name: str, queue: dict[str, None]) -> _Served | None:
+        """Returns a definition as it is now, or None if it is gone: then it is served no more."""
+        entry = self._core.shared.store.current(self._store.key("", name))
+        if entry is not None:
+            one, freed = self._learn(outline(entry.value))
+            if freed:
+                queue.update(dict.fromkeys(self._refused.get(one.group, ())))
+            return one
+        gone = self._known.pop(name, None)
+        if gone is not None:
+            self._core.resources.set_custom(name, ())
+            self._retire(gone.made)
+            self._refused.get(gone.group, set()).discard(name)
+            if self._taken.forget(name):
+                queue.update(dict.fromkeys(self._refused.get(gone.group, ())))
+        return None
+
+    def _learn(self, definition: Obj) -> tuple[_Served, bool]:
+        """Takes note of a definition; returns it, and whether its names changed."""
         name = name_of(definition)
-        relevant = {"spec": definition.get("spec"), "status": definition.get("status")}
-        kept = self._made.get(name)
-        if kept is not None and kept[0] == relevant:
+        one = self._known.get(name)
+        if one is None:
+            one = self._known[name] = _Served(definition)
+        one.definition = definition
+        conditions = (definition.get("status") or {}).get("conditions") or ()
+        refused = self._refused.setdefault(one.group, set())
+        if any(each.get("type") == "NamesAccepted" and each.get("status") == "False" for each in conditions):
+            refused.add(name)
+        else:
+            refused.discard(name)
+        return one, self._taken.learn(definition)
+
+    def _serve(self, name: str, one: _Served) -> None:
+        definition = one.definition
+        status = definition.get("status") or {}
+        relevant = {
+            "spec": definition["spec"],
+            "names": status.get("acceptedNames"),
+            "served": is_served(definition),
+            "terminating": is_true(status.get("conditions") or (), TERMINATING),
+        }
+        if one.relevant == relevant:
+            # The same bytes need not stay in memory twice.
+            for kept, new in zip(one.relevant["spec"]["versions"], definition["spec"]["versions"], strict=True):
+                kept["schema"] = new["schema"]
             return
-        made = resources_of(definition) if is_established(definition) else []
-        self._made[name] = relevant, made
-        self._core.resources.set_custom(name, made)
+        before = one.made
+        one.relevant, one.made = relevant, resources_of(definition, unserved=True) if relevant["served"] else []
+        served = {version["name"] for version in definition["spec"]["versions"] if version.get("served")}
+        self._core.resources.set_custom(name, [each for each in one.made if each.version in served])
+        self._retire(before)
 
-    async def _write_status(self, definition: Obj, status: Obj) -> None:
-        resource = self._core.resources.get(DEFINITIONS)
+    def _retire(self, made: Iterable[ResourceDef]) -> None:
+        """Lets go of what is served no more, or otherwise now; its watches end."""
+        for one in made:
+            self._core.forget(one)
+            if one.form is not None:
+                one.form.token.retire()
 
+    def _now(self) -> str:
+        return rfc3339(self._core.shared.clock.now())
+
+    async def _write_status(self, name: str, change: Callable[[Obj], Obj]) -> None:
         async def produce(old: Obj | None) -> Obj:
             changed: Obj = copy_object(old)
-            changed["status"] = status
+            changed["status"] = change(changed)
             return changed
 
-        call = Call(user=_USER, name=name_of(definition), subresource="status")
-        await self._core.store(resource).update(call, produce, sub=resource.subresource("status"))
+        call = Call(user=_USER, name=name, subresource="status", field_manager=_MANAGER)
+        await self._store.update(call, produce, sub=self._resource.subresource("status"))
 
-    async def _clear(self, definition: Obj) -> bool:
+    # ------------------------------------------------------------ deletion
+
+    async def _clear(self, name: str, one: _Served, queue: dict[str, None]) -> bool:
         """Deletes the objects of a definition that goes; with the last one goes the definition. Returns if any stay."""
-        if CLEANUP not in (metadata(definition).get("finalizers") or ()):
+        self._serve(name, one)
+        if CLEANUP not in (metadata(one.definition).get("finalizers") or ()):
             return False
-        _, made = self._made.get(name_of(definition), ({}, []))
-        for resource in made[:1]:
-            store = self._core.store(resource)
-            await delete_collection(store, Call(user=_USER), selection(resource, {}), ListQuery(), DeleteRequest())
-            if self._core.shared.store.currents(store.prefix("")):
-                now = rfc3339(self._core.shared.clock.now())
-                status: Obj = copy_object(definition.get("status") or {})
-                message = "CustomResource deletion is in progress"
-                why = "InstanceDeletionInProgress"
-                status["conditions"] = with_condition(
-                    status.get("conditions") or [], "Terminating", "True", why, message, now
-                )
-                if status != definition.get("status"):
-                    await self._write_status(definition, status)
+        status = one.definition.get("status") or {}
+        if not is_true(status.get("conditions") or (), TERMINATING):
+            await self._write_status(name, lambda old: terminating_status(old.get("status") or {}, self._now()))
+            read = self._read(name, queue)
+            if read is None:
+                return False
+            one = read
+            self._serve(name, one)
+        # The stored version is read without any conversion.
+        stored = next((each for each in one.made if each.form and each.form.storage == each.api_version), None)
+        if stored is not None:
+            store = self._core.store(stored)
+            await delete_collection(store, Call(user=_USER), selection(stored, {}), ListQuery(), DeleteRequest())
+            if self._core.shared.store.count(store.prefix("")):
                 return True
 
         async def produce(old: Obj | None) -> Obj:
@@ -139,6 +238,6 @@ class CustomResources:
             changed["metadata"]["finalizers"] = [one for one in changed["metadata"]["finalizers"] if one != CLEANUP]
             return changed
 
-        call = Call(user=_USER, name=name_of(definition))
-        await self._core.store(self._core.resources.get(DEFINITIONS)).update(call, produce)
+        await self._store.update(Call(user=_USER, name=name, field_manager=_MANAGER), produce)
+        self._read(name, queue)
         return False

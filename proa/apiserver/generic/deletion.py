@@ -126,6 +126,7 @@ async def delete(store: GenericStore, call: Call, asked: DeleteRequest) -> Writt
         entry = shared.store.current(key)
         if entry is None:
             raise not_found(resource.gvr, call.name)
+        entry = await store.shown(entry)
         old = store.view(entry)
         _check(store, call, asked, old, entry)
         refusal = resource.strategy.deletion_refusal(old)
@@ -254,6 +255,8 @@ async def _remove(store: GenericStore, call: Call, key: str, entry: Entry) -> Wr
     try:
         gone = await store.shared.store.write(key, None, expected=entry.revision)
         ok = True
+        if store.forms is not None:
+            gone = entry.restamped(gone.revision)
         return Written(store.view(gone), gone, deleted=True)
     finally:
         await ended(reservation, ok)

@@ -12,6 +12,7 @@ from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.admission.base import Plugin
 from proa.apiserver.contracts import AdmissionPlugin, AdmissionRequest
 from proa.apiserver.encoding import Decoded
+from proa.apiserver.generic.forms import AskWebhook, Convert
 from proa.client.interface import ApiRequest, UserInfo
 from proa.meta.metadata import SUFFIX_ALPHABET, SUFFIX_LENGTH
 from proa.meta.objects import Obj
@@ -67,8 +68,9 @@ class Interceptor(Protocol):
         ...
 
 
-# Records who owns which field: (call, new, old or None, resource, subresource); changes `new` in place.
-ManageFields = Callable[[Call, Obj, Obj | None, ResourceDef, Subresource | None], None]
+# Records who owns which field: (call, new, old or None, resource, subresource, conversion between versions, if that is
+# not the definitions' own affair); changes `new` in place.
+ManageFields = Callable[[Call, Obj, Obj | None, ResourceDef, Subresource | None, Convert | None], None]
 
 
 class AdmissionChain:
@@ -106,6 +108,7 @@ class Shared:
     decoded: Decoded = field(default_factory=Decoded)
     interceptors: Mapping[tuple[str, str], Interceptor] = field(default_factory=dict)
     manage_fields: ManageFields | None = None
+    convert: AskWebhook | None = None
     suffix: Callable[[], str] = random_suffix
     uid: Callable[[], str] = new_uid
 

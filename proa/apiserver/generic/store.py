@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from proa.apis.registry import Requestor, ResourceDef, StatusStrategy, Subresource
 from proa.apiserver.contracts import AdmissionRequest
-from proa.apiserver.encoding import to_value, type_prefix
+from proa.apiserver.encoding import Decoded, decode, to_value, type_prefix
+from proa.apiserver.generic.forms import Forms
 from proa.apiserver.generic.selection import (
     ANY_REVISION,
     Continuation,
@@ -46,6 +47,7 @@ from proa.util.clock import rfc3339
 Errors = list[FieldError]  # within the class, `list` is a method
 
 _GENERATE_ATTEMPTS = 8
+_OTHER_SERVERS = ("apiextensions.k8s.io", "apiregistration.k8s.io")
 _UPDATE_ATTEMPTS = 50
 _FUTURE_SECONDS = 3.0
 _FUTURE_STEP_SECONDS = 0.05
@@ -73,13 +75,21 @@ class Written:
 
 
 class GenericStore:
-    """Storage of one resource in one version."""
+    """Storage of one resource in one version.
+
+    Every entry that it hands out is in that version: of custom resources `forms` makes them so.
+    """
 
     def __init__(self, resource: ResourceDef, shared: Shared) -> None:
         self.resource = resource
         self.shared = shared
         self.table = resource.storage.replace("/", ".") + "/"
         self.custom = resource.custom
+        # Upstream's servers of extensions and of aggregated APIs check metadata as for custom resources.
+        self.strict_finalizers = not resource.custom and resource.group not in _OTHER_SERVERS
+        self.forms = Forms(resource.form, shared.convert) if resource.form is not None else None
+        # Revisions are decoded once for all versions, unless their entries differ.
+        self.decoded = Decoded(64) if self.forms is not None else shared.decoded
         self.type_prefix = type_prefix(resource)
         self.is_namespaces = (resource.group, resource.plural) == ("", "namespaces")
 
@@ -93,23 +103,22 @@ class GenericStore:
 
     def view(self, entry: Entry, *, keep: bool = False) -> Obj:
         """Returns the entry's object in this version; shared, so nobody may change it."""
-        decoded = self.shared.decoded
-        obj = decoded.get(entry) if keep else decoded.peek(entry)
+        obj = self.decoded.get(entry) if keep else self.decoded.peek(entry)
         convert = self.resource.from_stored
         return convert(obj) if convert else obj
 
-    def current(self, namespace: str, name: str) -> Entry:
-        """Returns the newest entry; raises the 404 StatusError."""
-        entry = self.shared.store.current(self.key(namespace, name))
-        if entry is None:
-            raise not_found(self.resource.gvr, name)
-        return entry
+    async def shown(self, entry: Entry) -> Entry:
+        """Returns a stored entry as this version shows it; raises the 500 StatusError of a conversion that fails."""
+        return entry if self.forms is None else await self.forms.show_one(entry)
 
     async def get(self, namespace: str, name: str, version: str = "") -> Entry:
         """Returns the entry, not older than `version`; raises StatusErrors 400, 404, 504."""
         if version and version != "0":
             await self.reach(stated_revision(version))
-        return self.current(namespace, name)
+        entry = self.shared.store.current(self.key(namespace, name))
+        if entry is None:
+            raise not_found(self.resource.gvr, name)
+        return entry if self.forms is None else await self.forms.show_one(entry)
 
     async def reach(self, revision: int) -> None:
         """Waits a little for a revision that lies ahead; raises the 504 StatusError."""
@@ -135,6 +144,8 @@ class GenericStore:
         except Compacted:
             raise expired(query) from None
         entries, remaining = page.entries, page.remaining
+        if self.forms is not None:
+            entries = await self.forms.show(entries)
         if not everything:
             entries, remaining = self._select(entries, chosen, query.limit)
         if not remaining:
@@ -146,7 +157,7 @@ class GenericStore:
         """Returns the first matching entries and whether more follow (as a number)."""
         found: list[Entry] = []
         for entry in entries:
-            if chosen.matches(entry, self.shared.decoded):
+            if chosen.matches(entry, self.decoded):
                 if limit and len(found) == limit:
                     return found, 1
                 found.append(entry)
@@ -160,7 +171,7 @@ class GenericStore:
         self._match_namespace(call, meta)
         self.resource.strategy.default(obj)
         generated = not meta.get("name") and bool(meta.get("generateName"))
-        self._manage_fields(call, obj, None, None)
+        await self._manage_fields(call, obj, None, None)
         await self.shared.admission.mutate(self._admission(call, "CREATE", obj, None))
         for attempt in range(_GENERATE_ATTEMPTS):
             if generated and attempt:
@@ -192,7 +203,7 @@ class GenericStore:
         ok = False
         try:
             errors = metadata.validate_create(
-                obj, resource.namespaced, strategy.validate_name, builtin=not self.custom
+                obj, resource.namespaced, strategy.validate_name, builtin=self.strict_finalizers
             ) + strategy.validate(obj)
             raise_if(self._stated_kind(obj), name, errors)
             call.warnings += strategy.warnings(obj, None)
@@ -204,7 +215,7 @@ class GenericStore:
                 return Written(obj, None, created=True)
             entry = await self._write(key, obj, 0)
             ok = True
-            return Written(obj, entry, created=True)
+            return Written(obj if self.forms is None else self.view(entry), entry, created=True)
         except Conflict as error:
             raise self._exists(name, error.current) from None
         finally:
@@ -220,7 +231,7 @@ class GenericStore:
 
     def _exists(self, name: str, entry: Entry | None) -> StatusError:
         error = already_exists(self.resource.gvr, name)
-        if entry is not None and self.view(entry)["metadata"].get("deletionTimestamp"):
+        if entry is not None and decode(entry.value)["metadata"].get("deletionTimestamp"):
             error.message = f"object is being deleted: {error.message}"
         return error
 
@@ -255,11 +266,12 @@ class GenericStore:
                 if not create:
                     raise not_found(self.resource.gvr, call.name)
                 return await self._create_by_update(call, await produce(None))
-            old = self.view(entry)
+            shown = await self.shown(entry)
+            old = self.view(shown)
             obj = await produce(old)
             stated = obj.setdefault("metadata", {}).get("resourceVersion") or ""
             try:
-                return await self._update_once(call, key, entry, old, obj, sub)
+                return await self._update_once(call, key, shown, old, obj, sub)
             except Conflict:
                 if stated not in ("", "0", str(entry.revision)) or (stated and not call.parameters.get("_patch")):
                     raise conflict(self.resource.gvr, call.name, MODIFIED) from None
@@ -279,7 +291,7 @@ class GenericStore:
     ) -> Written:
         shared, strategy = self.shared, self.resource.strategy
         strategy.default(obj)
-        self._manage_fields(call, obj, old, sub)
+        await self._manage_fields(call, obj, old, sub)
         await shared.admission.mutate(self._admission(call, "UPDATE", obj, old))
         self._match_version(call, entry, old, obj)
         metadata.prepare_update(obj, old)
@@ -309,7 +321,7 @@ class GenericStore:
             await shared.admission.validate(self._admission(call, "UPDATE", obj, old))
             if call.dry_run:
                 return Written(obj, None)
-            if _unchanged(obj, old):
+            if _unchanged(obj, old) and (self.forms is None or await self._stored_so(key, obj)):
                 return Written(old, entry)
             if self.finished(obj):
                 gone_entry = await shared.store.write(key, None, expected=entry.revision)
@@ -317,14 +329,14 @@ class GenericStore:
                 return Written(obj, gone_entry, deleted=True)
             written = await self._write(key, obj, entry.revision)
             ok = True
-            return Written(obj, written)
+            return Written(obj if self.forms is None else self.view(written), written)
         finally:
             await ended(reservation, ok)
 
     def _metadata_errors(self, obj: Obj, old: Obj) -> Errors:
         """Checks metadata as often as upstream does: registry and strategies each do, so what is wrong shows again."""
-        errors = metadata.validate_update(obj, old, builtin=not self.custom)
-        return errors and errors * 2 + metadata.shared_errors(obj["metadata"], builtin=not self.custom) * 2
+        errors = metadata.validate_update(obj, old, builtin=self.strict_finalizers)
+        return errors and errors * 2 + metadata.shared_errors(obj["metadata"], builtin=self.strict_finalizers) * 2
 
     def _match_version(self, call: Call, entry: Entry, old: Obj, obj: Obj) -> None:
         """Judges the resourceVersion and uid that a new object states; states the current one where it has none."""
@@ -356,9 +368,14 @@ class GenericStore:
 
     # ------------------------------------------------------------ shared parts
 
-    def _manage_fields(self, call: Call, obj: Obj, old: Obj | None, sub: Subresource | None) -> None:
-        if self.shared.manage_fields is not None:
-            self.shared.manage_fields(call, obj, old, self.resource, sub)
+    async def _manage_fields(self, call: Call, obj: Obj, old: Obj | None, sub: Subresource | None) -> None:
+        manage = self.shared.manage_fields
+        if manage is None:
+            return
+        if self.forms is None:
+            manage(call, obj, old, self.resource, sub, None)
+        else:
+            await self.forms.assisted(lambda convert: manage(call, obj, old, self.resource, sub, convert))
 
     async def _begin(self, call: Call, obj: Obj | None, old: Obj | None):  # type: ignore[no-untyped-def]
         interceptor = self.shared.interceptors.get((self.resource.group, self.resource.plural))
@@ -367,6 +384,8 @@ class GenericStore:
     async def _write(self, key: str, obj: Obj, expected: int) -> Entry:
         """Encodes and stores an object, and keeps its decoded form; raises Conflict and the store's errors."""
         resource, shared = self.resource, self.shared
+        if self.forms is not None:
+            return await self._write_form(self.forms, key, obj, expected)
         stored = resource.to_stored(obj) if resource.to_stored else obj
         kind = stored.get("kind", resource.kind) if resource.to_stored else resource.kind
         api_version = stored.get("apiVersion") if resource.to_stored else resource.api_version
@@ -378,6 +397,29 @@ class GenericStore:
             shared.decoded.put(revision, stored)
 
         return await shared.store.write(key, value, expected=expected, committed=committed)
+
+    async def _write_form(self, forms: Forms, key: str, obj: Obj, expected: int) -> Entry:
+        """Stores a custom resource in its storage version; returns what this version shows of it afterwards."""
+        stored = await forms.stored(obj)
+        value = to_value(stored["kind"], stored["apiVersion"], stored)
+        alike = stored["apiVersion"] == self.resource.api_version
+
+        def committed(revision: int) -> None:
+            if alike:
+                stored["metadata"]["resourceVersion"] = str(revision)
+                self.decoded.put(revision, stored)
+
+        entry = await self.shared.store.write(key, value, expected=expected, committed=committed)
+        if alike:
+            forms.keep(entry, None)
+        return await forms.show_one(entry)
+
+    async def _stored_so(self, key: str, obj: Obj) -> bool:
+        """Tells whether a custom resource would be stored as it is: not if only its reading gave it defaults, say."""
+        forms, entry = self.forms, self.shared.store.current(key)
+        if forms is None or entry is None or entry.form is forms.token:
+            return True
+        return _unchanged(await forms.stored(copy_object(obj)), decode(entry.value))
 
     def _admission(self, call: Call, operation: str, obj: Obj | None, old: Obj | None) -> AdmissionRequest:
         return AdmissionRequest(

@@ -7,9 +7,11 @@ so. Follows upstream's watch cache.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from proa.apiserver.generic.forms import Forms, WatchEnded
 from proa.apiserver.generic.selection import ListQuery, Selection, stated_revision
 from proa.apiserver.generic.store import GenericStore
 from proa.meta.errors import gone
@@ -51,17 +53,38 @@ class ResourceWatch:
         return (Change(ADDED, entry) for entry in entries)
 
     async def next(self, timeout_seconds: float | None) -> list[Change]:
-        """Returns the next changes, none after the timeout; raises the 410 StatusError."""
+        """Returns the next changes, none after the timeout; raises StatusErrors (410; 500 of a conversion that fails)
+        and WatchEnded."""
         try:
-            events = await self._watch.next(timeout_seconds)
+            forms = self._store.forms
+            if forms is None:
+                events = await self._watch.next(timeout_seconds)
+            else:
+                events = await self._next_shown(forms, timeout_seconds)
         except Compacted as error:
             raise gone(f"too old resource version: {self._watch.revision} ({error.oldest})") from None
         if self._everything:
             return [Change(_plain_type(event), event.entry) for event in events]
         return [change for event in events if (change := self._seen(event)) is not None]
 
+    async def _next_shown(self, forms: Forms, timeout_seconds: float | None) -> Sequence[Event]:
+        """The next events of a custom resource; raises WatchEnded once its definition has changed."""
+        waiting = asyncio.ensure_future(self._watch.next(timeout_seconds))
+        forget = forms.token.on_retirement(waiting.cancel)
+        try:
+            events = await waiting
+        except asyncio.CancelledError:
+            if forms.token.retired:
+                raise WatchEnded from None
+            raise
+        finally:
+            forget()
+        if forms.token.retired:
+            raise WatchEnded
+        return await forms.show_events(events, previous=not self._everything) if events else events
+
     def _seen(self, event: Event) -> Change | None:
-        decoded = self._store.shared.decoded
+        decoded = self._store.decoded
         now = not event.deleted and self._chosen.matches(event.entry, decoded)
         before = event.previous is not None and self._chosen.matches(event.previous, decoded)
         if now:
