@@ -7,14 +7,20 @@ Pure state: no I/O, no clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from proa.apis.pod_resources import amounts
 from proa.meta.objects import Obj, labels_of, metadata
+from proa.scheduler.devices.state import Devices
 from proa.scheduler.pod import AllOf, Labels, PodInfo, Selection, Term
+from proa.scheduler.storage import Storage
+
+if TYPE_CHECKING:
+    from proa.scheduler.tiers import Tiers
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -68,6 +74,14 @@ class Columns:
         # (protocol, port) -> row -> host IPs in use, with how often
         self.ports: dict[tuple[str, int], dict[int, dict[str, int]]] = {}
         self.images: dict[str, tuple[int, set[int]]] = {}  # name -> (bytes, rows)
+        # Persistent volume claims in use: claim -> row -> how many pods; and how many different claims each row has.
+        self.claim_users: dict[str, dict[int, int]] = {}
+        self.claims_here: Ints = np.zeros(capacity, dtype=np.int64)
+        self.node_version = 0  # grows with every change of a node, for what is worked out from nodes and kept
+        self.storage = Storage()
+        self.devices = Devices()
+        self.tiers: Tiers | None = None  # what preemption needs; made when the first pod asks
+        self._promised: dict[str, PodInfo] = {}  # see `promise`
 
         self.where: dict[str, int] = {}  # pod key -> row
         self.namespace_labels: dict[str, Labels] = {}
@@ -90,6 +104,7 @@ class Columns:
         old = self.nodes[row]
         self.nodes[row] = node
         self.alive[row] = True
+        self.node_version += 1
         spec, status = node.get("spec") or {}, node.get("status") or {}
         self.unschedulable[row] = bool(spec.get("unschedulable"))
         self._set_allocatable(row, status.get("allocatable") or status.get("capacity") or {})
@@ -103,6 +118,7 @@ class Columns:
         row = self.row_of.pop(name, None)
         if row is None:
             return
+        self.node_version += 1
         for pod in list(self.pods[row].values()):
             self.remove_pod(pod.key)
         node = self.nodes[row] or {}
@@ -125,13 +141,14 @@ class Columns:
             more = np.full((old, *array.shape[1:]), fill, dtype=array.dtype)
             return np.concatenate([array, more])
 
-        for name in ("alive", "unschedulable", "allocatable", "requested", "scored", "taints"):
+        for name in ("alive", "unschedulable", "allocatable", "requested", "scored", "taints", "claims_here"):
             setattr(self, name, longer(getattr(self, name)))
         for column in self.labels.values():
             column.rows = longer(column.rows, -1)
         self._matching = {key: longer(counts) for key, counts in self._matching.items()}
         for kind, terms in self._holding.items():
             self._holding[kind] = {term: longer(counts) for term, counts in terms.items()}
+        self.tiers = None
 
     def resource(self, name: str) -> int:
         """Returns the number of a resource's column, made on first use."""
@@ -206,6 +223,27 @@ class Columns:
         self._count(pod, row, -1)
         return pod
 
+    def replace_pod(self, pod: PodInfo) -> None:
+        """Takes over a newer form of a pod that counts the same everywhere."""
+        row = self.where[pod.key]
+        self.pods[row][pod.key] = pod
+        if self.tiers is not None:
+            self.tiers.changed(row)
+
+    def promise(self, pods: Mapping[str, PodInfo]) -> None:
+        """Lets exactly these waiting pods count on the nodes that they were promised (`nominated_node`)."""
+        for key in [one for one in self._promised if one not in pods]:
+            self.unpromise(key)
+        for key, pod in pods.items():
+            if self._promised.get(key) is not pod:
+                self._promised[key] = pod
+                self.add_pod(replace(pod, node_name=pod.nominated_node))
+
+    def unpromise(self, key: str) -> None:
+        """Lets a pod no longer count where it was promised room."""
+        if self._promised.pop(key, None) is not None:
+            self.remove_pod(key)
+
     def _count(self, pod: PodInfo, row: int, sign: int) -> None:
         for name, amount in pod.requests.items():
             self.requested[row, self.resource(name)] += sign * amount
@@ -222,6 +260,10 @@ class Columns:
                 continue
             if selection.matches(pod.namespace, pod.labels, self.namespace_labels):
                 counts[row] += sign
+        for claim in pod.claims:
+            self._count_claim(claim, row, sign)
+        if self.tiers is not None:
+            self.tiers.changed(row)
         if pod.has_pod_terms:
             for kind in TERM_KINDS:
                 for term in getattr(pod, kind):
@@ -231,6 +273,16 @@ class Columns:
                     held[row] += sign
                     if sign < 0 and not held.any():
                         del self._holding[kind][term]
+
+    def _count_claim(self, claim: str, row: int, sign: int) -> None:
+        users = self.claim_users.setdefault(claim, {})
+        before = users.get(row, 0)
+        users[row] = before + sign
+        if not users[row]:
+            del users[row]
+            if not users:
+                del self.claim_users[claim]
+        self.claims_here[row] += (before + sign > 0) - (before > 0)
 
     def set_namespace(self, name: str, labels: Labels | None) -> None:
         """Takes over a namespace's labels (None: it is gone); counts that depend on them are made anew when needed."""

@@ -1,17 +1,21 @@
 """One scheduling cycle: a pod and the cluster in, a node or the reasons out. Pure.
 
 The messages are upstream's: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
+`deciding` is a generator, so that extenders can be asked over HTTP by whoever drives it; without extenders it never
+yields, and `schedule` runs it at once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from proa.scheduler.columns import Columns, Ints
+from proa.scheduler.extender import Ask, asking_filters, asking_scores
 from proa.scheduler.framework import Plugin, Profile
 from proa.scheduler.pod import PodInfo
 
@@ -55,30 +59,78 @@ def counted(reasons: Counter[str]) -> str:
 def schedule(
     pod: PodInfo, columns: Columns, profile: Profile, seed: int, nominated: Sequence[PodInfo] = ()
 ) -> Placed | Unplaced:
+    """Decides where a pod goes, for profiles without extenders; see `deciding`."""
+    return finish(deciding(pod, columns, profile, seed, nominated))  # type: ignore[no-any-return]
+
+
+def finish(asking: Generator[Ask, Any, Any]) -> Any:
+    """Runs a generator that has nobody to ask to its end."""
+    try:
+        next(asking)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("an extender cannot be asked here")
+
+
+def deciding(
+    pod: PodInfo, columns: Columns, profile: Profile, seed: int, nominated: Sequence[PodInfo] = ()
+) -> Generator[Ask, Any, Placed | Unplaced]:
     """Decides where a pod goes.
 
     `nominated` are waiting pods that were promised room on the node named by their `nominated_node`; those of at least
-    this pod's priority count as if they were there. `seed` chooses among equally good nodes.
+    this pod's priority count as if they were there. `seed` chooses among equally good nodes. Raises ExtenderError.
     """
-    promised = [one for one in nominated if one.priority >= pod.priority and one.key != pod.key]
-    with _assumed(columns, promised):
-        rows = np.flatnonzero(columns.alive)
-        outcome = Unplaced(len(rows))
-        for plugin in profile.plugins:
-            text = plugin.pre_filter(pod, columns)
-            if text:
-                outcome.everywhere = text
-                outcome.plugins.add(plugin.name)
-                return outcome
-        feasible = filter_rows(pod, columns, profile.plugins, rows, outcome)
+    promised = {one.key: one for one in nominated if one.priority >= pod.priority and one.key != pod.key}
+    columns.promise(promised)
+    rows = np.flatnonzero(columns.alive)
+    outcome = Unplaced(len(rows))
+    if not _prepare(pod, columns, profile, outcome):
+        return outcome
+    feasible = filter_rows(pod, columns, profile.filters, rows, outcome)
+    if promised and len(feasible) and (pod.affinity or pod.spreads):
+        # A promised pod may never come: the pod must fit without it, too.
+        columns.promise({})
+        _prepare(pod, columns, profile, outcome)
+        feasible = filter_rows(pod, columns, profile.filters, feasible, outcome)
+        columns.promise(promised)
+    if len(feasible) and profile.extenders:
+        feasible = yield from asking_filters(pod, columns, profile.extenders, feasible, outcome)
     if not len(feasible):
         return outcome
     if len(feasible) == 1:
         return Placed(columns.names[feasible[0]], 1)
-    best = feasible[best_of(score_rows(pod, columns, profile, feasible))]
+    found = len(feasible)
+    feasible = _sampled(feasible, profile.score_percentage, outcome.nodes, seed)
+    scores = score_rows(pod, columns, profile, feasible)
+    if profile.extenders:
+        scores = scores + (yield from asking_scores(pod, columns, profile.extenders, feasible))
+    best = feasible[best_of(scores)]
     promised_row = columns.row_of.get(pod.nominated_node, -1)
     row = promised_row if promised_row in best else best[seed % len(best)]
-    return Placed(columns.names[row], len(feasible))
+    return Placed(columns.names[row], found)
+
+
+def _prepare(pod: PodInfo, columns: Columns, profile: Profile, outcome: Unplaced) -> bool:
+    """Runs the pre-filters; False if one of them refuses all nodes."""
+    pod.cache.clear()
+    for plugin in profile.pre_filters:
+        text = plugin.pre_filter(pod, columns)
+        if text:
+            outcome.everywhere = text
+            outcome.plugins.add(plugin.name)
+            return False
+    return True
+
+
+SCORED_MIN = 100
+
+
+def _sampled(rows: Ints, percentage: int, nodes: int, seed: int) -> Ints:
+    """Returns the rows to score: all, or a share of the nodes (100 at least) beginning anywhere."""
+    if not 0 < percentage < 100:
+        return rows
+    wanted = max(nodes * percentage // 100, SCORED_MIN)
+    return np.roll(rows, -(seed % len(rows)))[:wanted] if len(rows) > wanted else rows
 
 
 def filter_rows(
@@ -99,21 +151,21 @@ def filter_rows(
             if not rejection.resolvable:
                 final |= rejection.mask
             if outcome is not None:
-                count = int(rejection.mask.sum())
+                count = int(np.count_nonzero(rejection.mask))
                 if count:
                     outcome.reasons[rejection.text] += count
                     outcome.plugins.add(plugin.name)
         curable.append(rows[refused & ~final])
         rows = rows[~refused]
     if outcome is not None and curable:
-        outcome.curable = np.concatenate(curable)
+        outcome.curable = np.concatenate([outcome.curable, *curable])
     return rows
 
 
 def score_rows(pod: PodInfo, columns: Columns, profile: Profile, rows: Ints) -> Ints:
     """Returns the weighted sum of all scores for each row."""
     total = np.zeros(len(rows), dtype=np.int64)
-    for plugin in profile.plugins:
+    for plugin in profile.scorers:
         scores = plugin.score(pod, columns, rows)
         if scores is not None:
             total += scores * profile.weight(plugin)
@@ -123,18 +175,3 @@ def score_rows(pod: PodInfo, columns: Columns, profile: Profile, rows: Ints) -> 
 def best_of(scores: Ints) -> Ints:
     """Returns the positions of the highest score."""
     return np.flatnonzero(scores == scores.max())
-
-
-class _assumed:
-    """Counts pods on the nodes that they were promised, for the length of a `with` block."""
-
-    def __init__(self, columns: Columns, pods: Sequence[PodInfo]) -> None:
-        self.columns, self.pods = columns, pods
-
-    def __enter__(self) -> None:
-        for pod in self.pods:
-            self.columns.add_pod(replace(pod, node_name=pod.nominated_node))
-
-    def __exit__(self, *_: object) -> None:
-        for pod in self.pods:
-            self.columns.remove_pod(pod.key)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from proa.meta.objects import Obj, is_deleted, key_of, labels_of, name_of
 from proa.scheduler.columns import Columns
-from proa.scheduler.cycle import Placed, schedule
-from proa.scheduler.framework import Happening, Profile
+from proa.scheduler.cycle import Placed, Unplaced, deciding, filter_rows, finish
+from proa.scheduler.devices.state import Devices
+from proa.scheduler.extender import Ask
+from proa.scheduler.framework import Change, Event, Happening, Plugin, Profile, Until
 from proa.scheduler.plugins import DEFAULT_SCHEDULER, default_profile
-from proa.scheduler.pod import PodInfo, cluster_spreads, parse_pod
-from proa.scheduler.preemption import Preemption, preempt
-from proa.scheduler.queue import Queue
+from proa.scheduler.plugins.spread import PodTopologySpread
+from proa.scheduler.pod import PodInfo, parse_again, parse_pod
+from proa.scheduler.preemption import Preemption, preempting
+from proa.scheduler.queue import BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN, Queue
+from proa.scheduler.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,33 +32,61 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """No node now: `plugins` rejected; with `victims`, room on `nominated` is made by removing them."""
+    """No node now: `plugins` rejected; with `victims`, room on `nominated` is made by removing them.
+
+    `nominated` is None to leave a nomination as it is, empty to take it back. `changes` are writes that may help.
+    `pods_to_clear` were promised room on the same node, and are less important.
+    """
 
     message: str
     plugins: frozenset[str]
-    nominated: str = ""
+    nominated: str | None = None
     victims: tuple[PodInfo, ...] = ()
+    changes: tuple[Change, ...] = ()
+    pods_to_clear: tuple[PodInfo, ...] = ()
 
 
 class Engine:
     """Takes events (`pod`, `node`, …) and gives decisions (`pop`, `decide`); times are monotonic seconds."""
 
     def __init__(
-        self, profiles: Sequence[Profile] | None = None, siblings: Callable[[Obj], Obj | None] = lambda _: None
+        self,
+        profiles: Sequence[Profile] | None = None,
+        siblings: Callable[[Obj], Obj | None] = lambda _: None,
+        *,
+        storage: Storage | None = None,
+        devices: Devices | None = None,
+        backoff_seconds: tuple[float, float] = (BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX),
     ) -> None:
         """`siblings` returns the label selector of the pods that a pod should be spread with, or None."""
         self._siblings = siblings
         chosen = list(profiles or [default_profile()])
         self._profiles = {profile.name: profile for profile in chosen}
         wakes: dict[str, Happening] = {}
+        # Plugins of several profiles may share a name; a pod's own profile says which one is meant.
+        self._hinting: dict[tuple[str, str], Plugin] = {}
         for profile in chosen:
             for plugin in profile.plugins:
                 wakes[plugin.name] = wakes.get(plugin.name, Happening(0)) | plugin.wakes
+                if type(plugin).helps is not Plugin.helps:
+                    self._hinting[profile.name, plugin.name] = plugin
         self.columns = Columns()
-        self.queue = Queue(wakes)
+        if storage is not None:
+            self.columns.storage = storage
+        if devices is not None:
+            self.columns.devices = devices
+        self.queue = Queue(wakes, self._may_help, *backoff_seconds)
         self._assumed: dict[str, PodInfo] = {}
         self._nominated: dict[str, PodInfo] = {}
         self._seed = 0
+
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        return self._profiles
+
+    def _may_help(self, name: str, pod: PodInfo, event: Event) -> bool:
+        plugin = self._hinting.get((_scheduler_name(pod.obj), name))
+        return plugin is None or plugin.helps(pod, event, self.columns)
 
     # ------------------------------------------------------------ events
 
@@ -66,30 +101,40 @@ class Engine:
             self._pod_placed(new, now)
         elif is_deleted(new):
             self.queue.remove(key_of(new))
-            self._nominated.pop(key_of(new), None)
+            self._forget_nomination(key_of(new))
         elif _scheduler_name(new) in self._profiles:
             self._pod_waits(old, new, now)
 
     def _pod_gone(self, key: str, now: float) -> None:
         self.queue.remove(key)
         self._assumed.pop(key, None)
-        self._nominated.pop(key, None)
-        if self.columns.remove_pod(key) is not None:
-            self.queue.happened(Happening.POD_DELETE, now)
+        promised = self._forget_nomination(key)
+        gone = self.columns.remove_pod(key) or promised
+        if gone is not None:
+            self.queue.happened(Event(Happening.POD_DELETE, pod=gone), now)
+
+    def _forget_nomination(self, key: str) -> PodInfo | None:
+        self.columns.unpromise(key)
+        return self._nominated.pop(key, None)
 
     def _pod_placed(self, new: Obj, now: float) -> None:
         key = key_of(new)
         self.queue.remove(key)
-        self._nominated.pop(key, None)
+        if key in self._nominated:
+            self._forget_nomination(key)
         assumed = self._assumed.pop(key, None)
         row = self.columns.where.get(key)
         before = self.columns.pods[row].get(key) if row is not None else None
-        info = parse_pod(new)
-        self.columns.add_pod(info)
+        info = parse_pod(new) if before is None else parse_again(new, before)
+        if before is not None and info.counts_as(before):
+            # Nothing that the columns count has changed: the new form takes the old one's place.
+            self.columns.replace_pod(info)
+        else:
+            self.columns.add_pod(info)
         if before is None or assumed is not None or before.labels != info.labels:
-            self.queue.happened(Happening.POD_ADD, now)
+            self.queue.happened(Event(Happening.POD_ADD, pod=info), now)
         elif before.requests != info.requests or before.terminating != info.terminating:
-            self.queue.happened(Happening.POD_DELETE, now)
+            self.queue.happened(Event(Happening.POD_DELETE, pod=before), now)
 
     def _pod_waits(self, old: Obj | None, new: Obj, now: float) -> None:
         key = key_of(new)
@@ -99,12 +144,20 @@ class Engine:
             self.queue.waiting[key].pod.obj = new
             return
         info = parse_pod(new)
-        if not info.spreads and (selector := self._siblings(new)):
-            info.spreads = cluster_spreads(new, selector)
+        if not info.spreads:
+            spread = next((one for one in self.profile(info).plugins if isinstance(one, PodTopologySpread)), None)
+            if spread is not None and (selector := self._siblings(new)):
+                info.spreads = spread.default_spreads(new, selector)
         if info.nominated_node:
             self._nominated[key] = info
-        gates = (plugin.pre_enqueue(info) for plugin in self._profile(info).plugins)
-        self.queue.add(info, now, next((gate for gate in gates if gate), ""))
+        elif key in self._nominated:
+            self._forget_nomination(key)
+        self.queue.add(info, now, self._gate(info))
+
+    def _gate(self, info: PodInfo) -> str:
+        """Returns why a pod may not be tried yet, or nothing."""
+        gates = (plugin.pre_enqueue(info, self.columns) for plugin in self.profile(info).gates)
+        return next((gate for gate in gates if gate), "")
 
     def node(self, old: Obj | None, new: Obj | None, now: float) -> bool:
         """Takes over a change of a node; tells whether it may matter to a waiting pod."""
@@ -120,16 +173,22 @@ class Engine:
             for info in [one for one in self._assumed.values() if one.node_name == name_of(new)]:
                 self.columns.add_pod(info)
         if what:
-            self.queue.happened(what, now)
+            self.queue.happened(Event(what, node=new), now)
         return bool(what)
 
     def namespace(self, namespace: Obj, *, gone: bool) -> None:
         """Takes over a namespace's labels."""
         self.columns.set_namespace(name_of(namespace), None if gone else labels_of(namespace))
 
-    def volume(self, now: float) -> None:
-        """A claim, volume or class changed."""
-        self.queue.happened(Happening.VOLUME, now)
+    def volume(self, obj: Obj, now: float) -> None:
+        """A claim, volume, class or CSI object changed."""
+        self.queue.happened(Event(Happening.VOLUME, obj=obj), now)
+
+    def device(self, obj: Obj, now: float) -> None:
+        """A resource claim, slice or device class changed."""
+        self.columns.devices.changed(obj)
+        self.queue.recheck_gates(self._gate, lambda pod: bool(pod.obj["spec"].get("resourceClaims")), now)
+        self.queue.happened(Event(Happening.DEVICE, obj=obj), now)
 
     # ------------------------------------------------------------ decisions
 
@@ -140,60 +199,121 @@ class Engine:
     def next_at(self) -> float | None:
         return self.queue.next_at()
 
+    def has_extenders(self, pod: PodInfo) -> bool:
+        """Tells whether deciding about the pod asks somebody over the network."""
+        return bool(self.profile(pod).extenders)
+
     def decide(self, pod: PodInfo, budgets: Sequence[Obj]) -> Bind | Refuse:
-        """Decides about a popped pod. A pod that gets a node counts there from now on (until `unbind`)."""
+        """As `deciding`, for pods whose profile has no extenders."""
+        return finish(self.deciding(pod, budgets))  # type: ignore[no-any-return]
+
+    def deciding(self, pod: PodInfo, budgets: Sequence[Obj]) -> Generator[Ask, Any, Bind | Refuse]:
+        """Decides about a popped pod. A pod that gets a node counts there from now on (until `unbind`).
+
+        Yields questions to extenders; the answers are sent in. Raises ExtenderError.
+        """
         self._seed += 1
-        profile = self._profile(pod)
-        outcome = schedule(pod, self.columns, profile, self._seed * 2654435761 % 2**32, list(self._nominated.values()))
+        profile = self.profile(pod)
+        seed = self._seed * 2654435761 % 2**32
+        outcome = yield from deciding(pod, self.columns, profile, seed, list(self._nominated.values()))
         if isinstance(outcome, Placed):
+            if profile.extenders and not self._still_fits(pod, outcome.node, profile):
+                return Refuse("the cluster changed while extenders were asked", frozenset())
             problem = self._reserve(pod, outcome.node, profile)
             if problem:
                 return Refuse(problem, frozenset())
             placed = replace(pod, node_name=outcome.node)
+            self._forget_nomination(pod.key)
             self.columns.add_pod(placed)
             self._assumed[pod.key] = placed
-            self._nominated.pop(pod.key, None)
             return Bind(placed, outcome.node)
-        message = outcome.message
-        if outcome.nodes and not outcome.everywhere:
-            preemption = preempt(pod, self.columns, profile, outcome, budgets, self._seed)
-            if isinstance(preemption, Preemption):
-                return Refuse(message, frozenset(outcome.plugins), preemption.node, preemption.victims)
-            message = f"{message} preemption: {preemption}"
-        return Refuse(message, frozenset(outcome.plugins))
+        return (yield from self._helping(pod, profile, outcome, budgets))
+
+    def _still_fits(self, pod: PodInfo, node: str, profile: Profile) -> bool:
+        row = self.columns.row_of.get(node)
+        return row is not None and bool(
+            len(filter_rows(pod, self.columns, profile.filters, np.array([row], dtype=np.int64)))
+        )
+
+    def _helping(
+        self, pod: PodInfo, profile: Profile, outcome: Unplaced, budgets: Sequence[Obj]
+    ) -> Generator[Ask, Any, Refuse]:
+        """The post-filter point: what could be done so that the pod fits later."""
+        plugins = frozenset(outcome.plugins)
+        if not outcome.nodes:
+            return Refuse(outcome.message, plugins)
+        texts = []
+        for plugin in profile.post_filters:
+            text, changes = plugin.post_filter(pod, self.columns)
+            if changes:
+                return Refuse(f"{outcome.message} {text}", plugins, changes=tuple(changes))
+            texts += [text] if text else []
+        nominated: str | None = None
+        if profile.preemption:
+            found = yield from preempting(pod, self.columns, profile, outcome, budgets, self._seed)
+            if isinstance(found, Preemption):
+                below = self._nominated_below(pod, found.node)
+                return Refuse(outcome.message, plugins, found.node, found.victims, pods_to_clear=below)
+            texts.append(f"preemption: {found}")
+            nominated = "" if pod.nominated_node and not found.startswith("not eligible") else None
+        return Refuse(f"{outcome.message} {', '.join(texts)}" if texts else outcome.message, plugins, nominated)
+
+    def _nominated_below(self, pod: PodInfo, node: str) -> tuple[PodInfo, ...]:
+        return tuple(
+            one for one in self._nominated.values() if one.nominated_node == node and one.priority < pod.priority
+        )
 
     def _reserve(self, pod: PodInfo, node: str, profile: Profile) -> str:
-        for index, plugin in enumerate(profile.plugins):
-            problem = plugin.reserve(pod, node) or plugin.permit(pod, node)
+        for plugin in profile.reservers:
+            problem = plugin.reserve(pod, node, self.columns)
             if problem:
-                for earlier in profile.plugins[: index + 1]:
-                    earlier.unreserve(pod, node)
+                self._unreserve(pod, node)
+                return f'running Reserve plugin "{plugin.name}": {problem}'
+        for plugin in profile.permitters:
+            problem = plugin.permit(pod, node)
+            if problem:
+                self._unreserve(pod, node)
                 return problem
         return ""
+
+    def _unreserve(self, pod: PodInfo, node: str) -> None:
+        for plugin in reversed(self.profile(pod).plugins):
+            plugin.unreserve(pod, node, self.columns)
+
+    def before_binding(self, pod: PodInfo, node: str) -> list[tuple[str, Change | Until]]:
+        """Returns what must happen in the API before the pod is bound: (plugin's name, step)."""
+        return [
+            (plugin.name, step)
+            for plugin in self.profile(pod).pre_binders
+            for step in plugin.pre_bind(pod, node, self.columns)
+        ]
 
     def failed(self, key: str, plugins: Iterable[str], now: float) -> None:
         """The decision was a refusal: the pod waits for something to change."""
         self.queue.failed(key, plugins, now)
 
     def nominate(self, pod: PodInfo, node: str) -> None:
-        """Room on a node is being made for the pod."""
+        """Room on a node is being made for the pod; with no node, no longer."""
+        self._forget_nomination(pod.key)
         pod.nominated_node = node
-        self._nominated[pod.key] = pod
+        if node:
+            self._nominated[pod.key] = pod
 
     def bound(self, pod: PodInfo) -> None:
         """The API has accepted the binding; the event that says so may come later."""
         self.queue.remove(pod.key)
+        for plugin in self.profile(pod).post_binders:
+            plugin.post_bind(pod, pod.node_name)
 
     def unbind(self, pod: PodInfo, now: float) -> None:
         """The binding failed: the pod does not count on its node, and is tried again after a back-off."""
         if self._assumed.pop(pod.key, None) is None:
             return
         self.columns.remove_pod(pod.key)
-        for plugin in self._profile(pod).plugins:
-            plugin.unreserve(pod, pod.node_name)
+        self._unreserve(pod, pod.node_name)
         self.queue.failed(pod.key, (), now, retry=True)
 
-    def _profile(self, pod: PodInfo) -> Profile:
+    def profile(self, pod: PodInfo) -> Profile:
         return self._profiles[_scheduler_name(pod.obj)]
 
 

@@ -7,7 +7,7 @@ tolerations and topology spread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -132,6 +132,7 @@ class PodInfo:
     preferred_anti_affinity: tuple[Term, ...] = ()
     spreads: tuple[Spread, ...] = ()
     images: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()  # keys of the persistent volume claims that it mounts, generic ephemeral ones too
     nominated_node: str = ""
     terminating: bool = False
     cache: dict[str, Any] = field(default_factory=dict)  # plugins' own state of one cycle
@@ -139,6 +140,54 @@ class PodInfo:
     @property
     def has_pod_terms(self) -> bool:
         return bool(self.affinity or self.anti_affinity or self.preferred_affinity or self.preferred_anti_affinity)
+
+    @property
+    def has_preferred_terms(self) -> bool:
+        return bool(self.preferred_affinity or self.preferred_anti_affinity)
+
+    def counts_as(self, other: PodInfo) -> bool:
+        """Tells whether two forms of a placed pod count the same everywhere in the columns."""
+        return (
+            self.node_name == other.node_name
+            and self.terminating == other.terminating
+            and self.priority == other.priority
+            and (
+                self.requests is other.requests
+                or (
+                    self.labels == other.labels
+                    and self.requests == other.requests
+                    and self.scored_cpu_milli == other.scored_cpu_milli
+                    and self.scored_memory_bytes == other.scored_memory_bytes
+                    and self.host_ports == other.host_ports
+                    and self.claims == other.claims
+                    and not (self.has_pod_terms or other.has_pod_terms)
+                )
+            )
+        )
+
+
+def parse_again(pod: Obj, before: PodInfo) -> PodInfo:
+    """Parses a newer form of a pod, sparing what cannot have changed: most updates are of the status."""
+    old = before.obj
+    spec, meta = pod.get("spec") or {}, metadata(pod)
+    if labels_of(pod) != before.labels or not _same_but_node(spec, old.get("spec") or {}):
+        return parse_pod(pod)
+    return replace(
+        before,
+        obj=pod,
+        node_name=spec.get("nodeName") or "",
+        nominated_node=(pod.get("status") or {}).get("nominatedNodeName") or "",
+        terminating=bool(meta.get("deletionTimestamp")),
+    )
+
+
+def _same_but_node(spec: Obj, old: Obj) -> bool:
+    if spec is old:
+        return True
+    mine, theirs = dict(spec), dict(old)
+    mine.pop("nodeName", None)
+    theirs.pop("nodeName", None)
+    return mine == theirs
 
 
 def parse_pod(pod: Obj) -> PodInfo:
@@ -173,9 +222,19 @@ def parse_pod(pod: Obj) -> PodInfo:
         preferred_anti_affinity=_preferred(apart, pod),
         spreads=spreads,
         images=tuple(one.get("image") or "" for one in containers),
+        claims=tuple(_claims(pod)) if spec.get("volumes") else (),
         nominated_node=(pod.get("status") or {}).get("nominatedNodeName") or "",
         terminating=bool(metadata(pod).get("deletionTimestamp")),
     )
+
+
+def _claims(pod: Obj) -> Iterable[str]:
+    meta = metadata(pod)
+    for volume in pod["spec"]["volumes"]:
+        if "persistentVolumeClaim" in volume:
+            yield f"{meta.get('namespace', '')}/{volume['persistentVolumeClaim']['claimName']}"
+        elif "ephemeral" in volume:
+            yield f"{meta.get('namespace', '')}/{meta['name']}-{volume['name']}"
 
 
 def _scored_requests(pod: Obj, requests: Amounts) -> tuple[int, int]:
@@ -213,16 +272,18 @@ def _preferred(affinity: Obj, pod: Obj) -> tuple[Term, ...]:
     return tuple(_term(one["podAffinityTerm"], pod, one["weight"]) for one in preferred)
 
 
-# (topology key, maximal skew) of the soft constraints for pods that state none, as upstream's.
-CLUSTER_SPREADS = (("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5))
+# Upstream's soft constraints for pods that state none.
+SYSTEM_SPREADS: tuple[Obj, ...] = (
+    {"topologyKey": "kubernetes.io/hostname", "maxSkew": 3, "whenUnsatisfiable": "ScheduleAnyway"},
+    {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 5, "whenUnsatisfiable": "ScheduleAnyway"},
+)
 
 
-def cluster_spreads(pod: Obj, selector: Obj) -> tuple[Spread, ...]:
-    """Returns the cluster's own constraints for a pod whose siblings `selector` finds."""
-    selection = Selection(selector, (metadata(pod).get("namespace", ""),))
+def cluster_spreads(pod: Obj, selector: Obj, constraints: Iterable[Obj], *, system: bool) -> tuple[Spread, ...]:
+    """Returns the profile's own constraints for a pod whose siblings `selector` finds; `system`: they are upstream's
+    defaults, which do not disqualify nodes without a topology label."""
     return tuple(
-        Spread(key, selection, skew, 1, required=False, honor_affinity=True, honor_taints=False, cluster_default=True)
-        for key, skew in CLUSTER_SPREADS
+        replace(_spread({**one, "labelSelector": selector}, pod), cluster_default=system) for one in constraints
     )
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
-from proa.client.events import EventRecorder
 from proa.client.informer import Informers
-from proa.client.interface import Client, DeleteOptions
+from proa.client.interface import Client
 from proa.client.resources import (
+    CSIDRIVERS,
+    CSINODES,
+    CSISTORAGECAPACITIES,
+    DEVICECLASSES,
     NAMESPACES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
@@ -23,16 +26,20 @@ from proa.client.resources import (
     PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
+    RESOURCECLAIMS,
+    RESOURCESLICES,
     SERVICES,
     STATEFULSETS,
     STORAGECLASSES,
 )
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, controller_of, is_deleted, labels_of, name_of, namespace_of, uid_of
-from proa.util.clock import Clock, rfc3339
+from proa.meta.objects import Obj, controller_of, labels_of, name_of, namespace_of, uid_of
+from proa.scheduler.binding import Effects
+from proa.util.clock import Clock
 
 if TYPE_CHECKING:
-    from proa.scheduler.engine import Engine
+    from proa.scheduler.calls import Calls
+    from proa.scheduler.engine import Bind, Engine, Refuse
     from proa.scheduler.framework import Profile
     from proa.scheduler.pod import PodInfo
 
@@ -55,14 +62,23 @@ class Scheduler:
     """Schedules the pods whose schedulerName is that of one of its profiles (default: upstream's default profile)."""
 
     def __init__(
-        self, client: Client, informers: Informers, clock: Clock, profiles: Sequence[Profile] | None = None
+        self,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        profiles: Sequence[Profile] | None = None,
+        *,
+        backoff_seconds: tuple[float, float] = (1.0, 10.0),
     ) -> None:
+        """`backoff_seconds` are the first and the longest wait before a pod is tried again."""
         self._client = client
         self._clock = clock
-        self._recorder = EventRecorder(client, clock, "default-scheduler")
+        self._calls: Calls | None = None
         self._profiles = profiles
+        self._backoff_seconds = backoff_seconds
         self._engine: Engine | None = None
         self._work = asyncio.Event()
+        self._effects = Effects(client, clock, self._work.set)
         self._slots = asyncio.Semaphore(BINDINGS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
@@ -80,7 +96,19 @@ class Scheduler:
                 ("ReplicationController", REPLICATIONCONTROLLERS),
             )
         }
-        self._volumes = [informers.informer(one) for one in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES)]
+        # In the order of Storage's and Devices' fields.
+        self._storage = [
+            informers.informer(resource)
+            for resource in (
+                PERSISTENTVOLUMECLAIMS,
+                PERSISTENTVOLUMES,
+                STORAGECLASSES,
+                CSINODES,
+                CSIDRIVERS,
+                CSISTORAGECAPACITIES,
+            )
+        ]
+        self._devices = [informers.informer(one) for one in (RESOURCECLAIMS, DEVICECLASSES, RESOURCESLICES)]
 
     async def start(self) -> None:
         """Waits for its copies of the cluster to be complete, then schedules until `stop`."""
@@ -89,7 +117,8 @@ class Scheduler:
             self._nodes,
             self._namespaces,
             self._budgets,
-            *self._volumes,
+            *self._storage,
+            *self._devices,
             self._services,
             *self._owners.values(),
         ):
@@ -97,8 +126,10 @@ class Scheduler:
         self._pods.add_handler(self._pod_changed)
         self._nodes.add_handler(self._node_changed)
         self._namespaces.add_handler(self._namespace_changed)
-        for informer in self._volumes:
+        for informer in self._storage:
             informer.add_handler(self._volume_changed)
+        for informer in self._devices:
+            informer.add_handler(self._device_changed)
         self._loop_task = asyncio.get_running_loop().create_task(self._run(), name="scheduler")
 
     async def stop(self) -> None:
@@ -109,16 +140,26 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
-        await self._recorder.stop()
+        await self._effects.stop()
+        if self._calls is not None:
+            await self._calls.close()
 
     # ------------------------------------------------------------ events
 
     def _engine_for(self, pod: Obj) -> Engine | None:
         """Returns the engine, made when the first pod that waits for a node appears."""
         if self._engine is None and not node_of(pod) and not is_finished(pod):
+            from proa.scheduler.devices.state import Devices
             from proa.scheduler.engine import Engine
+            from proa.scheduler.storage import Storage
 
-            self._engine = Engine(self._profiles, self._siblings)
+            self._engine = Engine(
+                self._profiles,
+                self._siblings,
+                storage=Storage(*self._storage),
+                devices=Devices(*self._devices),
+                backoff_seconds=self._backoff_seconds,
+            )
             for namespace in self._namespaces.objects():
                 self._engine.namespace(namespace, gone=False)
             for node in self._nodes.objects():
@@ -130,6 +171,7 @@ class Scheduler:
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         engine = self._engine_for(new or old or {})
+        self._effects.something_changed()
         if engine is not None:
             engine.pod(old, new, self._clock.monotonic())
             self._work.set()
@@ -143,9 +185,16 @@ class Scheduler:
             self._engine.namespace(new or old or {}, gone=new is None)
 
     def _volume_changed(self, old: Obj | None, new: Obj | None) -> None:
+        self._effects.something_changed()
         if self._engine is not None:
-            self._engine.volume(self._clock.monotonic())
+            self._engine.volume(new or old or {}, self._clock.monotonic())
             self._work.set()
+
+    def _device_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if self._engine is not None:
+            self._engine.device(new or old or {}, self._clock.monotonic())
+            self._work.set()
+        self._effects.something_changed()
 
     def _siblings(self, pod: Obj) -> Obj | None:
         """Returns a selector for the pods of the same services and owner, None if there are neither."""
@@ -186,7 +235,10 @@ class Scheduler:
                 if pod is None:
                     self._slots.release()
                     break
-                self._cycle(engine, pod)
+                if engine.has_extenders(pod):
+                    await self._asking_cycle(engine, pod)
+                else:
+                    self._cycle(engine, pod)
                 cycles += 1
                 if cycles % CYCLES_PER_TURN == 0:
                     await asyncio.sleep(0)
@@ -202,100 +254,57 @@ class Scheduler:
             self._timer = asyncio.get_running_loop().call_later(delay, self._work.set)
 
     def _cycle(self, engine: Engine, pod: PodInfo) -> None:
+        self._follow(engine, pod, engine.decide(pod, self._budgets.objects()))
+
+    async def _asking_cycle(self, engine: Engine, pod: PodInfo) -> None:
+        """A cycle in which extenders are asked; the next pod waits for its end, as upstream's do."""
+        from proa.scheduler.calls import Calls
+        from proa.scheduler.engine import Refuse
+        from proa.scheduler.extender import ExtenderError
+
+        if self._calls is None:
+            self._calls = Calls()
+        try:
+            decision = await self._calls.drive(engine.deciding(pod, self._budgets.objects()))
+        except ExtenderError as error:
+            decision = Refuse(str(error), frozenset())
+        self._follow(engine, pod, decision)
+
+    def _follow(self, engine: Engine, pod: PodInfo, decision: Bind | Refuse) -> None:
         from proa.scheduler.engine import Bind
 
-        decision = engine.decide(pod, self._budgets.objects())
+        effect: Coroutine[Any, Any, None]
         if isinstance(decision, Bind):
-            effect = self._bind(engine, decision.pod, decision.node)
+            effect = self._effects.bind(engine, self._calls, decision.pod, decision.node)
+            if decision.pod.claims or decision.pod.obj["spec"].get("resourceClaims"):
+                # It may wait for minutes, for volumes or devices; others must not wait with it.
+                self._slots.release()
+                self._start(self._logged(effect))
+                return
         else:
-            effect = self._report(engine, pod, decision.message, decision.nominated, decision.victims)
+            if decision.nominated is not None:
+                engine.nominate(pod, decision.nominated)
             engine.failed(pod.key, decision.plugins, self._clock.monotonic())
-        task = asyncio.get_running_loop().create_task(self._slotted(effect))
+            current = self._pods.get(name_of(pod.obj), pod.namespace)
+            if current is None or uid_of(current) != pod.uid or node_of(current):
+                self._slots.release()
+                return
+            effect = self._effects.report(engine, pod, current, decision)
+        self._start(self._slotted(effect))
+
+    def _start(self, effect: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(effect)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _slotted(self, effect: object) -> None:
+    async def _slotted(self, effect: Coroutine[Any, Any, None]) -> None:
         try:
-            await effect  # type: ignore[misc]
-        except (StatusError, OSError, EOFError) as error:
-            log.warning("scheduler: %s", error)
+            await self._logged(effect)
         finally:
             self._slots.release()
 
-    async def _bind(self, engine: Engine, pod: PodInfo, node: str) -> None:
-        name = name_of(pod.obj)
-        binding = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": name, "namespace": pod.namespace, "uid": pod.uid},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-        }
+    async def _logged(self, effect: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._client.create(PODS, binding, pod.namespace, name=name, subresource="binding")
+            await effect
         except (StatusError, OSError, EOFError) as error:
-            engine.unbind(pod, self._clock.monotonic())
-            self._work.set()
-            if not (isinstance(error, StatusError) and error.code in (404, 409)):
-                self._recorder.event(pod.obj, "Warning", "FailedScheduling", f"binding rejected: {error}")
-            return
-        engine.bound(pod)
-        self._recorder.event(pod.obj, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
-
-    async def _report(
-        self, engine: Engine, pod: PodInfo, message: str, nominated: str, victims: Sequence[PodInfo]
-    ) -> None:
-        """Says on the pod why it is not scheduled, and makes room if victims were found."""
-        for victim in victims:
-            await self._evict(pod, victim, nominated)
-        if victims:
-            engine.nominate(pod, nominated)
-        current = self._pods.get(name_of(pod.obj), pod.namespace)
-        if current is None or uid_of(current) != pod.uid or node_of(current):
-            return
-        self._recorder.event(pod.obj, "Warning", "FailedScheduling", message)
-        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        await self._set_condition(current, condition, nominated if victims else None)
-
-    async def _set_condition(self, pod: Obj, condition: Obj, nominated: str | None = None) -> None:
-        status = pod.get("status") or {}
-        known: Obj = next((one for one in status.get("conditions") or () if one.get("type") == condition["type"]), {})
-        same = all(known.get(key) == value for key, value in condition.items())
-        if same and nominated in (None, status.get("nominatedNodeName")):
-            return
-        now = rfc3339(self._clock.now())
-        changed = known.get("status") != condition["status"]
-        condition = {
-            **condition,
-            "lastProbeTime": None,
-            "lastTransitionTime": now if changed else known.get("lastTransitionTime") or now,
-        }
-        patch: Obj = {"status": {"conditions": [condition]}}
-        if nominated is not None:
-            patch["status"]["nominatedNodeName"] = nominated
-        try:
-            await self._client.patch(PODS, name_of(pod), patch, namespace_of(pod), subresource="status")
-        except StatusError as error:
-            if error.code != 404:
-                raise
-
-    async def _evict(self, pod: PodInfo, victim: PodInfo, node: str) -> None:
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": "default-scheduler: preempting to accommodate a higher priority pod",
-        }
-        try:
-            if not is_deleted(victim.obj):
-                await self._set_condition(victim.obj, condition)
-                await self._client.delete(
-                    PODS, name_of(victim.obj), victim.namespace, DeleteOptions(uid=victim.uid or None)
-                )
-        except StatusError as error:
-            if error.code not in (404, 409):
-                raise
-            return
-        preemptor = name_of(pod.obj)
-        self._recorder.event(
-            victim.obj, "Normal", "Preempted", f"Preempted by pod {uid_of(pod.obj) or preemptor} on node {node}"
-        )
+            log.warning("scheduler: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proa.scheduler.framework import Plugin, Profile
 from proa.scheduler.plugins.affinity import InterPodAffinity
+from proa.scheduler.plugins.devices import DynamicResources
 from proa.scheduler.plugins.nodes import (
     ImageLocality,
     NodeAffinity,
@@ -15,6 +16,8 @@ from proa.scheduler.plugins.nodes import (
 )
 from proa.scheduler.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from proa.scheduler.plugins.spread import PodTopologySpread
+from proa.scheduler.plugins.volume_checks import NodeVolumeLimits, VolumeRestrictions, VolumeZone
+from proa.scheduler.plugins.volumes import VolumeBinding
 
 DEFAULT_SCHEDULER = "default-scheduler"
 
@@ -39,8 +42,13 @@ def default_plugins() -> tuple[Plugin, ...]:
         NodeAffinity(),
         NodePorts(),
         NodeResourcesFit(),
+        VolumeRestrictions(),
+        NodeVolumeLimits(),
+        VolumeBinding(),
+        VolumeZone(),
         PodTopologySpread(),
         InterPodAffinity(),
+        DynamicResources(),
         NodeResourcesBalancedAllocation(),
         ImageLocality(),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from proa.scheduler.columns import Columns, Ints, Mask, per_domain
-from proa.scheduler.framework import SCORE_MAX, Happening, Plugin, Rejection
+from proa.scheduler.framework import SCORE_MAX, Event, Happening, Plugin, Rejection
 from proa.scheduler.pod import AllOf, PodInfo, Term
 
 # What a placed pod's required affinity counts with, as if preferred, when other pods are scored.
@@ -20,26 +20,45 @@ class InterPodAffinity(Plugin):
     name = "InterPodAffinity"
     wakes = Happening.NODE_ADD | Happening.NODE_LABEL | Happening.POD_ADD | Happening.POD_DELETE | Happening.POD_UPDATE
 
+    def __init__(self, hard_weight: int = HARD_AFFINITY_WEIGHT, ignore_preferred_of_placed: bool = False) -> None:
+        self._hard_weight = hard_weight
+        self._ignore_preferred_of_placed = ignore_preferred_of_placed
+
     def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
-        rejections = []
-        if pod.affinity:
-            bad = ~self._affinity_satisfied(pod, columns)[rows]
+        rejections: list[Rejection] = []
+        left = np.ones(len(rows), dtype=bool)  # a node gets one reason: the first
+
+        def refuse(bad: Mask, text: str, resolvable: bool = True) -> None:
+            bad = bad & left
             if bad.any():
-                rejections.append(Rejection(bad, "node(s) didn't match pod affinity rules", resolvable=False))
+                rejections.append(Rejection(bad, text, resolvable))
+                left[bad] = False
+
+        if pod.affinity:
+            refuse(~self._affinity_satisfied(pod, columns)[rows], "node(s) didn't match pod affinity rules", False)
         forbidden = np.zeros(columns.capacity, dtype=bool)
         for term in pod.anti_affinity:
             forbidden |= self._domain_has(columns, term, columns.matching(term.selection))
-        bad = forbidden[rows]
-        if bad.any():
-            rejections.append(Rejection(bad, "node(s) didn't match pod anti-affinity rules"))
+        refuse(forbidden[rows], "node(s) didn't match pod anti-affinity rules")
         forbidden = np.zeros(columns.capacity, dtype=bool)
         for term, held in columns.holding("anti_affinity").items():
             if term.selection.matches(pod.namespace, pod.labels, columns.namespace_labels):
                 forbidden |= self._domain_has(columns, term, held)
-        bad = forbidden[rows]
-        if bad.any():
-            rejections.append(Rejection(bad, "node(s) didn't satisfy existing pods anti-affinity rules"))
+        refuse(forbidden[rows], "node(s) didn't satisfy existing pods anti-affinity rules")
         return rejections
+
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        """A pod that came helps those that want to be near it; one that left, those that avoid it or it avoided."""
+        other = event.pod
+        if other is None or event.what & Happening.POD_UPDATE:
+            return True
+
+        def meant(term: Term, one: PodInfo) -> bool:
+            return term.selection.matches(one.namespace, one.labels, columns.namespace_labels)
+
+        if any(meant(term, other) for term in (*pod.affinity, *pod.anti_affinity)):
+            return True
+        return any(meant(term, pod) for term in other.anti_affinity)
 
     @staticmethod
     def _domain_has(columns: Columns, term: Term, counts: Ints) -> Mask:
@@ -74,9 +93,11 @@ class InterPodAffinity(Plugin):
             for term in terms:
                 found |= self._add(total, columns, term, columns.matching(term.selection), sign * term.weight)
         for kind, sign in (("preferred_affinity", 1), ("preferred_anti_affinity", -1), ("affinity", 1)):
+            if self._ignore_preferred_of_placed and kind != "affinity" and not pod.has_preferred_terms:
+                continue
             for term, held in columns.holding(kind).items():
                 if term.selection.matches(pod.namespace, pod.labels, columns.namespace_labels):
-                    weight = sign * (term.weight or HARD_AFFINITY_WEIGHT)
+                    weight = sign * (term.weight or self._hard_weight)
                     found |= self._add(total, columns, term, held, weight)
         if not found:
             return None

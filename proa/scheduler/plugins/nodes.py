@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from proa.meta.objects import Obj
+from proa.meta.objects import Obj, name_of
 from proa.scheduler.columns import Columns, Ints, Mask
-from proa.scheduler.framework import SCORE_MAX, Happening, Plugin, Rejection, normalized
+from proa.scheduler.framework import SCORE_MAX, Event, Happening, Plugin, Rejection, normalized
 from proa.scheduler.pod import PodInfo
 
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
@@ -21,7 +21,7 @@ class SchedulingGates(Plugin):
     name = "SchedulingGates"
     wakes = Happening.POD_UPDATE
 
-    def pre_enqueue(self, pod: PodInfo) -> str:
+    def pre_enqueue(self, pod: PodInfo, columns: Columns) -> str:
         gates = (pod.obj.get("spec") or {}).get("schedulingGates") or []
         names = ", ".join(f'"{gate["name"]}"' for gate in gates)
         return f"waiting for scheduling gates: [{names}]" if gates else ""
@@ -57,6 +57,9 @@ class NodeUnschedulable(Plugin):
             return []
         return [Rejection(mask, "node(s) were unschedulable", resolvable=False)]
 
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        return event.node is None or not (event.node.get("spec") or {}).get("unschedulable")
+
 
 class NodeName(Plugin):
     """Refuses all nodes but the one that the pod names."""
@@ -70,6 +73,9 @@ class NodeName(Plugin):
         mask = rows != columns.row_of.get(pod.node_name, -1)
         return [Rejection(mask, "node(s) didn't match the requested node name", resolvable=False)]
 
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        return event.node is None or name_of(event.node) == pod.node_name
+
 
 class TaintToleration(Plugin):
     """Refuses nodes with NoSchedule or NoExecute taints that the pod does not tolerate; avoids PreferNoSchedule."""
@@ -78,19 +84,23 @@ class TaintToleration(Plugin):
     wakes = Happening.NODE_ADD | Happening.NODE_TAINT | Happening.POD_UPDATE
 
     def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
-        taken = np.zeros(len(rows), dtype=bool)
-        rejections = []
-        for key, value, number in _untolerated(pod, columns, ("NoSchedule", "NoExecute")):
-            mask = columns.taints[rows, number] & ~taken
-            if mask.any():
-                text = f"node(s) had untolerated taint(s) {{{key}: {value}}}"
-                rejections.append(Rejection(mask, text.replace("taint(s)", "taint"), resolvable=False))
-                taken |= mask
-        return rejections
+        mask = np.zeros(len(rows), dtype=bool)
+        for number in _untolerated(pod, columns, ("NoSchedule", "NoExecute")):
+            mask |= columns.taints[rows, number]
+        return [Rejection(mask, "node(s) had untolerated taint(s)", resolvable=False)] if mask.any() else []
+
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        if event.node is None:
+            return True
+        return all(
+            taint["effect"] == "PreferNoSchedule"
+            or any(tolerates(one, taint["key"], taint.get("value") or "", taint["effect"]) for one in pod.tolerations)
+            for taint in (event.node.get("spec") or {}).get("taints") or ()
+        )
 
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints:
         counts = np.zeros(len(rows), dtype=np.int64)
-        for _, _, number in _untolerated(pod, columns, ("PreferNoSchedule",)):
+        for number in _untolerated(pod, columns, ("PreferNoSchedule",)):
             counts += columns.taints[rows, number]
         return normalized(counts, reverse=True)
 
@@ -98,36 +108,60 @@ class TaintToleration(Plugin):
 def untolerated_mask(pod: PodInfo, columns: Columns) -> Mask:
     """Returns the rows of all nodes that have a NoSchedule or NoExecute taint which the pod does not tolerate."""
     mask = np.zeros(columns.capacity, dtype=bool)
-    for _, _, number in _untolerated(pod, columns, ("NoSchedule", "NoExecute")):
+    for number in _untolerated(pod, columns, ("NoSchedule", "NoExecute")):
         mask |= columns.taints[:, number]
     return mask
 
 
-def _untolerated(pod: PodInfo, columns: Columns, effects: tuple[str, ...]) -> list[tuple[str, str, int]]:
+def _untolerated(pod: PodInfo, columns: Columns, effects: tuple[str, ...]) -> list[int]:
     return [
-        (key, value, number)
+        number
         for (key, value, effect), number in columns.taint_numbers.items()
         if effect in effects and not any(tolerates(one, key, value, effect) for one in pod.tolerations)
     ]
 
 
 class NodeAffinity(Plugin):
-    """Refuses nodes that nodeSelector or required node affinity exclude; prefers by the weights of preferred terms."""
+    """Refuses nodes that nodeSelector or required node affinity exclude; prefers by the weights of preferred terms.
+
+    `added` is an affinity that all pods of the profile have besides their own (upstream's addedAffinity).
+    """
 
     name = "NodeAffinity"
     wakes = Happening.NODE_ADD | Happening.NODE_LABEL | Happening.POD_UPDATE
 
+    def __init__(self, added: Obj | None = None) -> None:
+        added = added or {}
+        self._required = added.get("requiredDuringSchedulingIgnoredDuringExecution")
+        self._preferred = tuple(added.get("preferredDuringSchedulingIgnoredDuringExecution") or ())
+
     def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
+        rejections = []
+        if self._required is not None:
+            bad = ~selector_mask(self._required, columns)[rows]
+            text = "node(s) didn't match scheduler-enforced node affinity"
+            rejections.append(Rejection(bad, text, resolvable=False))
         fits = node_affinity_mask(pod, columns)
-        if fits is None:
-            return []
-        return [Rejection(~fits[rows], "node(s) didn't match Pod's node affinity/selector", resolvable=False)]
+        if fits is not None:
+            bad = ~fits[rows]
+            if rejections:
+                bad &= ~rejections[0].mask
+            rejections.append(Rejection(bad, "node(s) didn't match Pod's node affinity/selector", resolvable=False))
+        return rejections
+
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        if event.node is None:
+            return True
+        row = columns.row_of.get(name_of(event.node), -1)
+        fits = node_affinity_mask(pod, columns)
+        return row < 0 or fits is None or bool(fits[row])
 
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints | None:
-        if not pod.preferred_nodes:
+        preferences = (*pod.preferred_nodes, *self._preferred)
+        if not preferences:
             return None
         total = np.zeros(len(rows), dtype=np.int64)
-        for preferred in pod.preferred_nodes:
+        for preferred in preferences:
             total += np.where(_term_mask(preferred["preference"], columns)[rows], preferred["weight"], 0)
         return normalized(total)
 
@@ -140,11 +174,16 @@ def node_affinity_mask(pod: PodInfo, columns: Columns) -> Mask | None:
     for key, value in pod.node_selector.items():
         mask &= _requirement_mask({"key": key, "operator": "In", "values": [value]}, columns)
     if pod.required_nodes is not None:
-        any_term = np.zeros(columns.capacity, dtype=bool)
-        for term in pod.required_nodes.get("nodeSelectorTerms") or ():
-            any_term |= _term_mask(term, columns)
-        mask &= any_term
+        mask &= selector_mask(pod.required_nodes, columns)
     return mask
+
+
+def selector_mask(selector: Obj, columns: Columns) -> Mask:
+    """Returns which rows a node selector (terms, of which one must hold) takes."""
+    any_term = np.zeros(columns.capacity, dtype=bool)
+    for term in selector.get("nodeSelectorTerms") or ():
+        any_term |= _term_mask(term, columns)
+    return any_term
 
 
 def _term_mask(term: Obj, columns: Columns) -> Mask:
@@ -202,6 +241,12 @@ class NodePorts(Plugin):
         if not taken:
             return []
         return [Rejection(np.isin(rows, list(taken)), "node(s) didn't have free ports for the requested pod ports")]
+
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        if event.pod is None or event.what & Happening.POD_UPDATE:
+            return True
+        ports = {(protocol, port) for _, protocol, port in pod.host_ports}
+        return any((protocol, port) in ports for _, protocol, port in event.pod.host_ports)
 
 
 class ImageLocality(Plugin):

@@ -1,25 +1,70 @@
-"""Resources: NodeResourcesFit (least allocated) and NodeResourcesBalancedAllocation."""
+"""Resources: NodeResourcesFit with its scoring strategies, and NodeResourcesBalancedAllocation.
+
+Arguments are upstream's NodeResourcesFitArgs and NodeResourcesBalancedAllocationArgs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 
+from proa.apis.pod_resources import amounts
+from proa.meta.objects import Obj
 from proa.scheduler.columns import CPU, MEMORY, PODS, Columns, Ints
-from proa.scheduler.framework import SCORE_MAX, Happening, Plugin, Rejection
+from proa.scheduler.framework import SCORE_MAX, Event, Happening, Plugin, Rejection
 from proa.scheduler.pod import PodInfo
+
+DEFAULT_RESOURCES = (("cpu", 1), ("memory", 1))
+_NATIVE = ("cpu", "memory", "ephemeral-storage", "pods")
+UTILIZATION_MAX = 100
+SHAPE_SCORE_MAX = 10
+
+
+def _is_scalar(name: str) -> bool:
+    return name not in _NATIVE
 
 
 class NodeResourcesFit(Plugin):
-    """Refuses nodes without room; prefers those with the most room left of cpu and memory."""
+    """Refuses nodes without room; prefers nodes by one of three strategies.
+
+    `strategy` is LeastAllocated, MostAllocated or RequestedToCapacityRatio (then `shape` holds pairs of utilization, 0
+    to 100, and score, 0 to 10). `ignored` resources, and those of `ignored_groups`, are not checked.
+    """
 
     name = "NodeResourcesFit"
     wakes = Happening.NODE_ADD | Happening.NODE_ALLOCATABLE | Happening.POD_DELETE | Happening.POD_UPDATE
 
-    def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
+    def __init__(
+        self,
+        strategy: str = "LeastAllocated",
+        resources: Sequence[tuple[str, int]] = DEFAULT_RESOURCES,
+        shape: Sequence[tuple[int, int]] = (),
+        ignored: Iterable[str] = (),
+        ignored_groups: Iterable[str] = (),
+    ) -> None:
+        self.strategy = strategy
+        self._resources = tuple(resources)
+        self._shape = tuple(shape)
+        self._ignored = frozenset(ignored)
+        self._ignored_groups = frozenset(ignored_groups)
+
+    def _is_ignored(self, name: str) -> bool:
+        return name in self._ignored or ("/" in name and name.partition("/")[0] in self._ignored_groups)
+
+    def wanted(self, pod: PodInfo, columns: Columns) -> list[tuple[int, int, str]]:
+        """Returns what is checked: (column, amount, text of the rejection)."""
         wanted = [(PODS, 1, "Too many pods")]
-        wanted += [(columns.resource(name), amount, f"Insufficient {name}") for name, amount in pod.requests.items()]
+        for name, amount in pod.requests.items():
+            if not (self._ignored or self._ignored_groups) or not self._is_ignored(name):
+                wanted.append((columns.resource(name), amount, f"Insufficient {name}"))
+        return wanted
+
+    def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
         rejections = []
-        for number, amount, text in wanted:
+        for number, amount, text in self.wanted(pod, columns):
             allocatable = columns.allocatable[rows, number]
             short = columns.requested[rows, number] + amount > allocatable
             if short.any():
@@ -31,33 +76,106 @@ class NodeResourcesFit(Plugin):
                     rejections.append(Rejection(short, text))
         return rejections
 
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        if event.node is not None:
+            has = amounts((event.node.get("status") or {}).get("allocatable"))
+            return all(has.get(name, 0) >= amount or self._is_ignored(name) for name, amount in pod.requests.items())
+        if event.pod is not None and not event.what & Happening.POD_UPDATE:
+            return not pod.requests or bool(pod.requests.keys() & event.pod.requests.keys()) or _is_full(event, columns)
+        return True
+
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints:
         total = np.zeros(len(rows), dtype=np.int64)
-        counted = np.zeros(len(rows), dtype=np.int64)
-        wanted = (pod.scored_cpu_milli, pod.scored_memory_bytes)
-        for number in (CPU, MEMORY):
-            allocatable = columns.allocatable[rows, number]
-            free = allocatable - columns.scored[rows, number] - wanted[number]
+        weights = np.zeros(len(rows), dtype=np.int64)
+        for name, weight in self._resources:
+            if _is_scalar(name) and not pod.requests.get(name):
+                continue
+            allocatable, used = _usage(name, pod, columns, rows)
             known = allocatable > 0
-            total += np.where(known & (free > 0), free * SCORE_MAX // np.maximum(allocatable, 1), 0)
-            counted += known
-        return total // np.maximum(counted, 1)
+            score = self._resource_score(used, allocatable)
+            if self.strategy == "RequestedToCapacityRatio":
+                known &= score > 0
+            total += np.where(known, score * weight, 0)
+            weights += np.where(known, weight, 0)
+        if self.strategy == "RequestedToCapacityRatio":
+            means: Ints = np.rint(total / np.maximum(weights, 1)).astype(np.int64)
+            return means
+        return total // np.maximum(weights, 1)
+
+    def _resource_score(self, used: Ints, allocatable: Ints) -> Ints:
+        divisor = np.maximum(allocatable, 1)
+        if self.strategy == "MostAllocated":
+            packed: Ints = np.minimum(used, allocatable) * SCORE_MAX // divisor
+            return packed
+        if self.strategy == "RequestedToCapacityRatio":
+            over = (used > allocatable) | (allocatable == 0)
+            utilization = np.where(over, UTILIZATION_MAX, used * UTILIZATION_MAX // divisor)
+            return _broken_line(utilization, self._shape)
+        left: Ints = np.maximum(allocatable - used, 0) * SCORE_MAX // divisor
+        return left
+
+
+def _is_full(event: Event, columns: Columns) -> bool:
+    """Tells whether the node that a pod left may have had no place for one more pod."""
+    row = columns.row_of.get(event.pod.node_name, -1) if event.pod else -1
+    return row < 0 or columns.requested[row, PODS] + 1 >= columns.allocatable[row, PODS]
+
+
+def _usage(name: str, pod: PodInfo, columns: Columns, rows: Ints) -> tuple[Ints, Ints]:
+    """Returns what each row has of a resource, and what would be in use with the pod; pods without requests count
+    with defaults of cpu and memory."""
+    number = columns.resource(name)
+    allocatable = columns.allocatable[rows, number]
+    if number == CPU:
+        return allocatable, columns.scored[rows, 0] + pod.scored_cpu_milli
+    if number == MEMORY:
+        return allocatable, columns.scored[rows, 1] + pod.scored_memory_bytes
+    return allocatable, columns.requested[rows, number] + pod.requests.get(name, 0)
+
+
+def _broken_line(utilization: Ints, shape: Sequence[tuple[int, int]]) -> Ints:
+    """Returns the score of each utilization: whole-number interpolation between the points, flat outside."""
+    scale = SCORE_MAX // SHAPE_SCORE_MAX
+    points = [(at, score * scale) for at, score in shape]
+    result = np.full(len(utilization), points[-1][1], dtype=np.int64)
+    for (low, first), (high, second) in reversed(list(pairwise(points))):
+        # Division truncates towards zero, as Go's.
+        step = ((second - first) * (utilization - low) / (high - low)).astype(np.int64)
+        result = np.where(utilization <= high, first + step, result)
+    return np.where(utilization <= points[0][0], points[0][1], result)
 
 
 class NodeResourcesBalancedAllocation(Plugin):
-    """Prefers nodes on which cpu and memory would be used up evenly. Silent for pods that request neither."""
+    """Prefers nodes on which resources would be used up evenly. Silent for pods that request none of them."""
 
     name = "NodeResourcesBalancedAllocation"
     wakes = Happening(0)
 
+    def __init__(self, resources: Sequence[tuple[str, int]] = DEFAULT_RESOURCES) -> None:
+        self._resources = tuple(name for name, _ in resources)
+
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints | None:
-        if not pod.requests.get("cpu") and not pod.requests.get("memory"):
+        if not any(pod.requests.get(name) for name in self._resources):
             return None
-        fractions = []
-        for number, name in ((CPU, "cpu"), (MEMORY, "memory")):
-            allocatable = np.maximum(columns.allocatable[rows, number], 1)
+        fractions: list[Any] = []
+        known: list[Any] = []
+        for name in self._resources:
+            if _is_scalar(name) and not pod.requests.get(name):
+                continue
+            number = columns.resource(name)
+            allocatable = columns.allocatable[rows, number]
             used = columns.requested[rows, number] + pod.requests.get(name, 0)
-            fractions.append(np.minimum(used / allocatable, 1.0))
-        deviation = np.abs(fractions[0] - fractions[1]) / 2
+            has = allocatable > 0
+            fractions.append(np.where(has, np.minimum(used / np.maximum(allocatable, 1), 1.0), 0.0))
+            known.append(has)
+        values, has = np.array(fractions), np.array(known)
+        count = np.maximum(has.sum(axis=0), 1)
+        mean = values.sum(axis=0) / count
+        deviation = np.sqrt((np.where(has, values - mean, 0.0) ** 2).sum(axis=0) / count)
         scores: Ints = ((1 - deviation) * SCORE_MAX).astype(np.int64)
         return scores
+
+
+def resource_weights(entries: Iterable[Obj]) -> tuple[tuple[str, int], ...]:
+    """Reads `resources` of a plugin's arguments."""
+    return tuple((one["name"], one.get("weight") or 1) for one in entries)

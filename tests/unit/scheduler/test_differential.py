@@ -74,7 +74,7 @@ def random_pod(chance: random.Random, number: int, on: str = "") -> Obj:
 
 def columns_feasible(columns: Columns, wanted: Obj) -> set[str]:
     rows = np.flatnonzero(columns.alive)
-    found = filter_rows(parse_pod(wanted), columns, default_profile().plugins, rows)
+    found = filter_rows(parse_pod(wanted), columns, default_profile().filters, rows)
     return {columns.names[row] for row in found}
 
 

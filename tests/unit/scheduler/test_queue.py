@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proa.scheduler.framework import Happening
+from proa.scheduler.framework import Event, Happening
 from proa.scheduler.pod import PodInfo, parse_pod
 from proa.scheduler.queue import STUCK_SECONDS_MAX, Queue
 from tests.unit.scheduler.cases import pod
@@ -31,9 +31,9 @@ def test_a_rejected_pod_wakes_only_for_what_may_help() -> None:
     queue.add(info("p"), 0)
     assert popped(queue, 0) == "p"
     queue.failed("default/p", {"Fit"}, 0)
-    queue.happened(Happening.NODE_TAINT, 1)
+    queue.happened(Event(Happening.NODE_TAINT), 1)
     assert popped(queue, 1) is None
-    queue.happened(Happening.POD_DELETE, 0.5)
+    queue.happened(Event(Happening.POD_DELETE), 0.5)
     assert popped(queue, 0.5) is None, "still backing off"
     assert queue.next_at() == 1.0
     assert popped(queue, 1.0) == "p"
@@ -43,7 +43,7 @@ def test_what_happens_during_a_cycle_is_not_missed() -> None:
     queue = Queue(WAKES)
     queue.add(info("p"), 0)
     popped(queue, 0)
-    queue.happened(Happening.NODE_ADD, 0)
+    queue.happened(Event(Happening.NODE_ADD), 0)
     queue.failed("default/p", {"Fit"}, 0)
     assert popped(queue, 1.0) == "p"
 
@@ -73,7 +73,7 @@ def test_a_stuck_pod_is_tried_again_after_five_minutes() -> None:
 def test_gated_pods_wait_for_their_gates() -> None:
     queue = Queue(WAKES)
     queue.add(info("p"), 0, gate="waiting")
-    queue.happened(Happening.ANY, 1)
+    queue.happened(Event(Happening.ANY), 1)
     assert popped(queue, 1) is None
     queue.add(info("p"), 2)
     assert popped(queue, 2) == "p"

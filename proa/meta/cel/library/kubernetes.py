@@ -166,7 +166,7 @@ class Semver:
     before: tuple[Any, ...]
 
 
-def _semver(text: str, normalize: bool = False) -> Semver:
+def semver(text: str, normalize: bool = False) -> Semver:
     if normalize:
         head = re.match(r"v?(\d+(?:\.\d+){0,2})", text)
         if head:
@@ -254,10 +254,10 @@ LIBRARY: dict[str, Callable[..., Any]] = {
     "format.named(string) optional(Format)": _named_format,
     **{f"format.{name}() Format": lambda name=name: Format(name, _FORMATS[name]) for name in _FORMATS},
     "Format->validate(string) optional(list(string))": _format_problems,
-    "semver(string) Semver": _semver,
-    "semver(string, bool) Semver": _semver,
-    "isSemver(string) bool": _holds(_semver),
-    "isSemver(string, bool) bool": lambda text, normalize: _holds(lambda one: _semver(one, normalize))(text),
+    "semver(string) Semver": semver,
+    "semver(string, bool) Semver": semver,
+    "isSemver(string) bool": _holds(semver),
+    "isSemver(string, bool) bool": lambda text, normalize: _holds(lambda one: semver(one, normalize))(text),
     "Semver->major() int": lambda one: one.numbers[0],
     "Semver->minor() int": lambda one: one.numbers[1],
     "Semver->patch() int": lambda one: one.numbers[2],
