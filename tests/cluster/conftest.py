@@ -1,9 +1,9 @@
 """A real cluster for the tests in this folder: real containers, real kubectl.
 
-One cluster serves the whole session: `proa up` in a data directory of its own, on a free port, gone at the end. For
-quick rounds at a desk, PROA_TEST_CLUSTER names a running cluster (`proa up --name dev`) to use instead.
-PROA_TEST_KUBECTL is the path of another kubectl to test with, such as that of Debian 12's package kubernetes-client
-(1.20); tests of what it does not know yet are skipped.
+One cluster of two nodes serves the whole session: `proa up` in a data directory of its own, on a free port, gone at the
+end. For quick rounds at a desk, PROA_TEST_CLUSTER names a running cluster (`proa up --name dev --nodes 2`) to use
+instead. PROA_TEST_KUBECTL is the path of another kubectl to test with, such as that of Debian 12's package
+kubernetes-client (1.20); tests of what it does not know yet are skipped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,9 @@ IMAGES = {
 class RunningCluster:
     """A cluster that is up, and ways to talk to it."""
 
-    def __init__(self, name: str, kubeconfig: Path, kubectl: str) -> None:
+    def __init__(self, name: str, kubeconfig: Path, kubectl: str, *options: str) -> None:
         self.name = name
+        self.options = ("--name", name, *options)  # by which `proa` finds the cluster
         self.kubeconfig = kubeconfig
         self.kubectl_binary = kubectl
 
@@ -139,16 +140,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     data = tmp_path_factory.mktemp(name)
     common = ("--name", name, "--data-dir", str(data))
     try:
-        proa("up", *common, "--port", str(free_port()), "--no-merge")
+        proa("up", *common, "--nodes", "2", "--port", str(free_port()), "--no-merge")
         build_images(common)
-        yield RunningCluster(name, data / "kubeconfig", find_kubectl())
+        yield RunningCluster(name, data / "kubeconfig", find_kubectl(), "--data-dir", str(data))
     finally:
         proa("down", *common)
 
 
-def build_images(common: Sequence[str]) -> None:
-    """Builds the tests' images and loads them into the cluster that `common` (--name, --data-dir) names."""
-    for image, packages in IMAGES.items():
+def build_images(common: Sequence[str], images: Mapping[str, Sequence[str]] = IMAGES) -> None:
+    """Builds images from packages and loads them into the cluster that `common` (--name, --data-dir) names."""
+    for image, packages in images.items():
         proa("image", "build", "--load", *common, image, *(part for one in packages for part in ("--deb", one)))
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.conftest import RunningCluster
+from tests.cluster.conftest import RunningCluster, build_images
 
 REQUEST_SECONDS_MAX = 60
 MERGE = "application/merge-patch+json"
@@ -144,3 +144,11 @@ def _reply(response: HTTPResponse) -> Reply:
 def api(cluster: RunningCluster) -> Api:
     """The shared cluster's API, as administrator."""
     return Api(cluster.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def openssl_image(cluster: RunningCluster) -> str:
+    """An image with a TLS client that checks certificates, built when a test first needs it."""
+    name = "docker.io/library/openssl:latest"
+    build_images(cluster.options, {name: ("busybox-static", "openssl")})
+    return name
