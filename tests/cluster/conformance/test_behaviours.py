@@ -11,7 +11,19 @@ import yaml
 from tests.recorded import folder
 
 # The areas (or their first parts) in which no behaviour may lack a test.
-DONE: tuple[str, ...] = ()
+DONE = (
+    "apimachinery/chunking",
+    "apimachinery/garbage_collector",
+    "apimachinery/namespace",
+    "apimachinery/resource_quota",
+    "apimachinery/server_version",
+    "apimachinery/watch",
+    "architecture/",
+    "auth/",
+    "instrumentation/",
+    "kubectl/",
+    "network/apiserver",
+)
 
 
 def behaviours() -> dict[str, str]:
@@ -35,7 +47,5 @@ def test_names_exist() -> None:
 
 
 def test_done_areas_are_covered() -> None:
-    missing = {
-        name: area for name, area in behaviours().items() if area.startswith(DONE) and name not in claimed() and DONE
-    }
+    missing = {name: area for name, area in behaviours().items() if area.startswith(DONE) and name not in claimed()}
     assert not missing, missing

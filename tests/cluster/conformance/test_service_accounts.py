@@ -173,7 +173,7 @@ def test_update(api: Api, namespace: str) -> None:
 DISCOVER = f"""
 set -e
 ask() {{  # host, port, name in the certificate, path
-  printf "GET $4 HTTP/1.1\\r\\nHost: $1\\r\\nConnection: close\\r\\nAuthorization: Bearer $(cat {MOUNT}/token)\\r\\n\\r\\n" |
+  printf "GET $4 HTTP/1.0\\r\\nHost: $1\\r\\nAuthorization: Bearer $(cat {MOUNT}/token)\\r\\n\\r\\n" |
     openssl s_client -quiet -verify_return_error -CAfile {MOUNT}/ca.crt $3 -connect "$1:$2" 2>/dev/null | tail -1
   echo
 }}
@@ -187,8 +187,7 @@ cat /var/run/secrets/tokens/sa-token
 
 
 @pytest.mark.behaviour(
-    "[sig-auth] ServiceAccounts ServiceAccountIssuerDiscovery should support OIDC discovery of service account "
-    "issuer"
+    "[sig-auth] ServiceAccounts ServiceAccountIssuerDiscovery should support OIDC discovery of service account issuer"
 )
 def test_issuer_discovery(api: Api, cluster: RunningCluster, namespace: str, openssl_image: str) -> None:
     bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
