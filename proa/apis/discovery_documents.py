@@ -9,7 +9,7 @@ are the API server's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proa.apis.registry import ResourceDef
@@ -42,7 +42,12 @@ GROUP_PRIORITIES = {
 }
 CUSTOM_GROUP_PRIORITY = 1000
 CUSTOM_VERSION_PRIORITY = 100
-_VERSION_PRIORITIES = {("", "v1"): 1, ("autoscaling", "v2"): 30, ("apps", "v1"): 15}
+_VERSION_PRIORITIES = {
+    ("", "v1"): 1,
+    ("autoscaling", "v2"): 30,
+    ("flowcontrol.apiserver.k8s.io", "v1"): 21,
+    ("resource.k8s.io", "v1"): 21,
+}
 
 
 def version_priority(group: str, version: str) -> int:
@@ -53,7 +58,8 @@ def version_priority(group: str, version: str) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedVersion:
     """One version of one group: with the resources it serves, or, for an aggregated server, that server's own
-    APIVersionDiscovery in `remote` (None there as long as the server does not answer: it is shown as stale)."""
+    APIVersionDiscovery in `remote` (None as long as the server has never answered), which is `stale` if the server
+    does not answer now."""
 
     group: str
     version: str
@@ -62,6 +68,7 @@ class ServedVersion:
     resources: tuple[ResourceDef, ...] = ()
     aggregated: bool = False
     remote: Obj | None = None
+    stale: bool = False
 
     @property
     def group_version(self) -> str:
@@ -81,25 +88,39 @@ def version_sort_key(version: str) -> tuple[int, int, int, str]:
     return (_STAGES[stage], -int(major), -int(minor or 0), "")
 
 
-def served_versions(resources: Iterable[ResourceDef], aggregated: Iterable[ServedVersion] = ()) -> list[ServedVersion]:
+def _default_priorities(group: str, version: str) -> tuple[int, int]:
+    if group in GROUP_PRIORITIES:
+        return GROUP_PRIORITIES[group], version_priority(group, version)
+    return CUSTOM_GROUP_PRIORITY, CUSTOM_VERSION_PRIORITY
+
+
+def served_versions(
+    resources: Iterable[ResourceDef],
+    aggregated: Iterable[ServedVersion] = (),
+    priorities: Mapping[tuple[str, str], tuple[int, int]] | None = None,
+) -> list[ServedVersion]:
     """Groups resources (built-in and custom) by version and sorts them with the aggregated ones, as discovery does.
 
-    Within a version the resources keep the order in which they are given.
+    Within a version the resources keep the order in which they are given. An aggregated version hides one of our own.
+    `priorities` are the group's and the version's by group and version, where they differ from upstream's.
     """
+    made = list(aggregated)
+    hidden = {(one.group, one.version) for one in made}
     grouped: dict[tuple[str, str], list[ResourceDef]] = {}
     for one in resources:
-        grouped.setdefault((one.group, one.version), []).append(one)
-    made = [
-        ServedVersion(
-            group=group,
-            version=version,
-            group_priority=GROUP_PRIORITIES.get(group, CUSTOM_GROUP_PRIORITY),
-            version_priority=version_priority(group, version) if group in GROUP_PRIORITIES else CUSTOM_VERSION_PRIORITY,
-            resources=tuple(defs),
+        if (one.group, one.version) not in hidden:
+            grouped.setdefault((one.group, one.version), []).append(one)
+    for (group, version), defs in grouped.items():
+        group_priority, priority = (priorities or {}).get((group, version)) or _default_priorities(group, version)
+        made.append(
+            ServedVersion(
+                group=group,
+                version=version,
+                group_priority=group_priority,
+                version_priority=priority,
+                resources=tuple(defs),
+            )
         )
-        for (group, version), defs in grouped.items()
-    ]
-    made.extend(aggregated)
     highest: dict[str, int] = {}
     for served in made:
         highest[served.group] = max(highest.get(served.group, 0), served.group_priority)
@@ -193,9 +214,8 @@ def aggregated_discovery(served: Sequence[ServedVersion], *, core: bool) -> Obj:
 
 def _version_discovery(one: ServedVersion) -> Obj:
     if one.aggregated:
-        if one.remote is None:
-            return {"version": one.version, "freshness": "Stale"}
-        return {**one.remote, "version": one.version, "freshness": "Current"}
+        known = one.remote or {"version": one.version}
+        return {**known, "freshness": "Stale" if one.stale or one.remote is None else "Current"}
     shown: Obj = {"version": one.version}
     if one.resources:
         shown["resources"] = [_resource_discovery(resource) for resource in one.resources]

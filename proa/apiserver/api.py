@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.apiextensions.decoding import decoded as custom_decoded
 from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
-from proa.apiserver.authz.chain import refusal
-from proa.apiserver.contracts import Attributes, Authorizer, SpecialHandler
+from proa.apiserver.authz.chain import refusal, require
+from proa.apiserver.contracts import Attributes, Authorizer, Delegate, SpecialHandler
 from proa.apiserver.decoding import expected_kind
 from proa.apiserver.encoding import Recent
 from proa.apiserver.fieldmanagement import FieldManagement
@@ -28,7 +29,7 @@ from proa.apiserver.requestinfo import is_true
 from proa.apiserver.resources import Resources, unknown_resource
 from proa.apiserver.scale import read_scale, require_name, write_scale
 from proa.apiserver.writeoptions import check_write_options
-from proa.client.interface import ApiRequest, WatchEvent
+from proa.client.interface import ApiRequest, UserInfo, WatchEvent
 from proa.meta.errors import StatusError, bad_request, method_not_supported, unavailable
 from proa.meta.gvk import GVK, GVR
 from proa.meta.objects import Obj
@@ -51,6 +52,8 @@ class Core:
         self.authorizer = authorizer
         # Handlers of virtual resources and subresources, by verb; they run after authorization.
         self.special: dict[SpecialKey, Mapping[str, SpecialHandler]] = {}
+        # Other servers, by the group and version that they answer for.
+        self.delegates: dict[tuple[str, str], Delegate] = {}
         self.patcher = Patcher(FieldManagement(resources, shared.clock))
         self.recent_frames = Recent(1024)
         self._stores: dict[GVR, GenericStore] = {}
@@ -68,6 +71,8 @@ class Core:
 
     async def call(self, request: ApiRequest) -> Obj:
         self.authorize(request)
+        if self.delegates and (delegate := self.delegate(request.resource)) is not None:
+            return await delegate.call(request)
         if request.verb in ("create", "update"):
             self.check_fields(
                 request, expected_kind(self.resources.get(request.resource), request.subresource), "Ignore"
@@ -77,6 +82,11 @@ class Core:
 
     async def watch(self, request: ApiRequest) -> AsyncIterator[WatchEvent]:
         self.authorize(request)
+        if self.delegates and (delegate := self.delegate(request.resource)) is not None:
+            async with aclosing(delegate.watch(request)) as events:
+                async for event in events:
+                    yield event
+            return
         watch = await self.open_watch(request)
         store = self.store(self.resources.get(request.resource))
         for change in watch.initial():
@@ -94,7 +104,20 @@ class Core:
             if not changes and bookmark_seconds is not None:
                 yield WatchEvent(BOOKMARK, bookmark(store.resource, watch.revision))
 
+    async def document(self, user: UserInfo, group: str, version: str) -> Obj:
+        """Returns the APIResourceList of a version that another server answers for; raises StatusErrors."""
+        path = f"/apis/{group}/{version}"
+        require(self.authorizer, Attributes(user=user, verb="get", path=path))
+        delegate = self.delegates.get((group, version))
+        if delegate is None:
+            raise unknown_resource()
+        return await delegate.document()
+
     # ------------------------------------------------------------ what the HTTP server calls too
+
+    def delegate(self, resource: GVR) -> Delegate | None:
+        """Returns the server that answers for a resource in our stead."""
+        return self.delegates.get((resource.group, resource.version))
 
     def store(self, resource: ResourceDef) -> GenericStore:
         """Returns the resource's storage, made once; a changed definition gets a new one."""

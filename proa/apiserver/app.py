@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from proa.apis.all import RESOURCES
@@ -20,11 +20,15 @@ from proa.apis.bootstrap_objects import policies
 from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.admission.webhooks import WebhookCaller
+from proa.apiserver.aggregator.remote import Clients
+from proa.apiserver.aggregator.run import Aggregator
+from proa.apiserver.aggregator.trust import PublishedTrust, trust_data
 from proa.apiserver.api import Core
 from proa.apiserver.audit import AuditLog
 from proa.apiserver.authn.bootstrap import BootstrapTokens
 from proa.apiserver.authn.certificates import ClientCertificates
 from proa.apiserver.authn.chain import Authentication
+from proa.apiserver.authn.frontproxy import FrontProxy
 from proa.apiserver.authn.tokens import ServiceAccountTokens, SigningKeys
 from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
@@ -66,7 +70,8 @@ class Options:
     `store` is `memory`, `sqlite:PATH` or a path; `port` 0 takes any free one. `ssl_context` None serves no HTTPS at all
     (in-process clients only). `advertise_address` is where clients and pods reach the server. `service_range` is one
     CIDR, or two of different families with a comma between. `service_account_key` is the PEM of the key that signs
-    tokens (empty: one for this process only), `proxy_authorities` PEM certificates that vouch for front proxies.
+    tokens (empty: one for this process only). `front_proxy` says whose word on other users counts; `client_authority`
+    is the PEM certificate of clients' authority, which extension servers are told of.
     """
 
     store: str = "memory"
@@ -79,7 +84,11 @@ class Options:
     service_range: str = "10.96.0.0/16"
     service_account_key: bytes = b""
     service_account_issuer: str = "https://kubernetes.default.svc"
-    proxy_authorities: Sequence[bytes] = ()
+    front_proxy: FrontProxy = field(default_factory=FrontProxy)
+    client_authority: bytes = b""
+    # The certificate with which extension API servers are asked in the name of users, and its key, as files.
+    proxy_certificate: Path | None = None
+    proxy_key: Path | None = None
     # Where requests are logged (None: nowhere), and the keys that encrypt secrets on disk, 32 bytes each, the first
     # for what is written (none: not encrypted).
     audit_log: Path | None = None
@@ -113,19 +122,21 @@ class Surroundings:
     clock: Clock
     resources: Resources
     tokens: ServiceAccountTokens
+    nodes: Nodes
+    endpoints: ServiceEndpoints
 
 
 def default_parts(around: Surroundings) -> Parts:
     """Returns the parts of a real server: certificates and tokens, Node and RBAC authorization, default admission."""
     authenticator = Authentication(
         around.clock,
-        ClientCertificates(around.options.proxy_authorities),
+        ClientCertificates(around.options.front_proxy.authorities),
         around.tokens,
         BootstrapTokens(around.live, around.clock),
+        around.options.front_proxy,
     )
     authorization = Authorization(around.live)
-    nodes = Nodes(around.live, around.options.kubelet_context)
-    endpoints = ServiceEndpoints(around.live, nodes)
+    nodes, endpoints = around.nodes, around.endpoints
     webhooks = WebhookCaller(endpoints)
     admission = default_admission(around.live, around.resources, authorization, random_suffix, webhooks)
 
@@ -137,7 +148,6 @@ def default_parts(around: Surroundings) -> Parts:
 
     async def close() -> None:
         await webhooks.close()
-        await nodes.close()
 
     async def convert(webhook: Obj, objects: Sequence[Obj], api_version: str) -> list[Obj]:
         from proa.apiserver.crd.conversion import ConversionWebhooks  # only where there are any
@@ -184,9 +194,17 @@ class ApiServer:
         self.live = Live(self.store, self.resources)
         keys = SigningKeys(options.service_account_issuer, options.service_account_key)
         self.tokens = ServiceAccountTokens(keys, self.live, self.clock)
+        self._nodes = Nodes(self.live, options.kubelet_context)
+        endpoints = ServiceEndpoints(self.live, self._nodes)
         parts = make_parts(
             Surroundings(
-                options=options, live=self.live, clock=self.clock, resources=self.resources, tokens=self.tokens
+                options=options,
+                live=self.live,
+                clock=self.clock,
+                resources=self.resources,
+                tokens=self.tokens,
+                nodes=self._nodes,
+                endpoints=endpoints,
             )
         )
         admission = AdmissionChain(parts.admission)
@@ -205,6 +223,12 @@ class ApiServer:
             self.http.audit = self._audit.record
         self.documents = Documents(self.resources, lambda: f"{options.advertise_address}:{self.port}")
         self.documents.install(self.http)
+        clients = Clients(options.proxy_certificate, options.proxy_key)
+        self.aggregator = Aggregator(self.api, self.live, endpoints, clients)
+        self.documents.aggregated = self.aggregator.served
+        self.documents.aggregated_generation = self.aggregator.generation
+        self.documents.priorities = self.aggregator.priorities
+        self._trust = PublishedTrust(self.api, self.live, trust_data(options.client_authority, options.front_proxy))
         Metrics(self.http.in_flight, self.store.counts).install(self.http)
         self._install_openid()
         OpenApi(self.resources).install(self.http)
@@ -224,6 +248,7 @@ class ApiServer:
         """Serves from here on; raises OSError for a taken port and the store's errors."""
         await self.store.start()
         await self.custom_resources.start()
+        self.aggregator.connect()
         await self._repair_services()
         options = self.options
         if options.ssl_context is not None:
@@ -231,6 +256,8 @@ class ApiServer:
         bootstrap = Bootstrap(self.api, self._pools, Identity(address=options.advertise_address, port=self.port or 443))
         await bootstrap.run()
         await bootstrap.ensure_all(policies())
+        await self._trust.start()
+        self.aggregator.start()
         await self.flow_schemas.start()
         self._bootstrapped = True
         self._tasks.append(asyncio.create_task(self._renew(bootstrap), name="API server lease"))
@@ -238,6 +265,8 @@ class ApiServer:
     async def stop(self) -> None:
         self._stopping = True
         await self.flow_schemas.stop()
+        await self._trust.stop()
+        await self.aggregator.stop()
         await self.custom_resources.stop()
         for task in self._tasks:
             task.cancel()
@@ -246,6 +275,7 @@ class ApiServer:
             await self._server.close()
         if self._parts.close is not None:
             await self._parts.close()
+        await self._nodes.close()
         if self._audit is not None:
             await self._audit.close()
         await self.store.close()

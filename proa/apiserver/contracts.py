@@ -5,14 +5,17 @@ Order of a request: authenticate, authorize, decode, default, mutate (admission)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proa.apis.registry import ResourceDef
-from proa.client.interface import ApiRequest, UserInfo
+from proa.client.interface import ApiRequest, UserInfo, WatchEvent
 from proa.meta.objects import Obj
-from proa.wire.http import Request
+from proa.wire.http import Request, Response
+
+if TYPE_CHECKING:
+    from proa.apiserver.server import HttpCall
 
 
 class Authenticator(Protocol):
@@ -92,3 +95,21 @@ class AdmissionPlugin(Protocol):
 # Serves a virtual resource or subresource (tokenreviews, pods/binding, serviceaccounts/token, …): decoded in, decoded
 # out. Registered by (group, resource, subresource) and verb; runs after authorization, and does its own admission.
 SpecialHandler = Callable[[ApiRequest], Awaitable[Obj]]
+
+
+class Delegate(Protocol):
+    """Another server that answers for a group version; every request to it has been authorized."""
+
+    async def serve(self, call: HttpCall) -> Response | None:
+        """Passes an HTTP request on; None after an upgrade."""
+        ...
+
+    async def call(self, request: ApiRequest) -> Obj:
+        """Carries out an in-process client's request (any verb but watch); raises StatusError."""
+        ...
+
+    def watch(self, request: ApiRequest) -> AsyncGenerator[WatchEvent, None]: ...
+
+    async def document(self) -> Obj:
+        """Returns the APIResourceList of its group version; raises StatusError."""
+        ...

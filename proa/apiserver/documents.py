@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from proa.apis import discovery_documents as discovery
 from proa.apiserver.negotiation import JSON, OBJECT_TYPES, accept_clauses, negotiate_document, not_transformable
@@ -43,13 +43,15 @@ def version_document() -> Obj:
 
 
 class Documents:
-    """Serves discovery. `aggregated` yields what other servers serve; `address` is ours, as clients reach it."""
+    """Serves discovery. `aggregated` yields what other servers serve, `priorities` what APIServices say of our own
+    versions; `address` is ours, as clients reach it."""
 
     def __init__(self, resources: Resources, address: Callable[[], str]) -> None:
         self._resources = resources
         self._address = address
         self.aggregated: Callable[[], list[discovery.ServedVersion]] = list
         self.aggregated_generation: Callable[[], int] = lambda: 0
+        self.priorities: Callable[[], Mapping[tuple[str, str], tuple[int, int]]] = dict
         self._served: list[discovery.ServedVersion] = []
         self._kept: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._made_for = (-1, -1)
@@ -60,7 +62,7 @@ class Documents:
         if now != self._made_for:
             self._made_for = now
             self._kept.clear()
-            self._served = discovery.served_versions(self._resources.all(), self.aggregated())
+            self._served = discovery.served_versions(self._resources.all(), self.aggregated(), self.priorities())
         return self._served
 
     def install(self, server: HttpServer) -> None:

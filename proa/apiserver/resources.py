@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from proa.apis.registry import ResourceDef
 from proa.meta.errors import StatusError
@@ -24,6 +24,7 @@ class Resources:
 
     def __init__(self, builtin: Iterable[ResourceDef]) -> None:
         self.generation = 0
+        self.listeners: list[Callable[[], None]] = []  # called after every change
         self._builtin = tuple(builtin)
         self._custom: dict[str, tuple[ResourceDef, ...]] = {}
         self._by_gvr = {one.gvr: one for one in self._builtin}
@@ -80,6 +81,8 @@ class Resources:
             self._custom[owner] = made
         self._all = None
         self.generation += 1
+        for listener in self.listeners:
+            listener()
 
     def _drop(self, one: ResourceDef) -> None:
         if self._by_gvr.get(one.gvr) is one:

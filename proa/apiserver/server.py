@@ -18,7 +18,7 @@ from proa.apiserver.answers import ObjectAnswer, PlainAnswer
 from proa.apiserver.api import Core, attributes_of
 from proa.apiserver.authn.impersonation import impersonate, impersonated
 from proa.apiserver.authz.chain import require
-from proa.apiserver.contracts import Attributes, Authenticator
+from proa.apiserver.contracts import Attributes, Authenticator, Delegate
 from proa.apiserver.decoding import (
     decode_delete_options,
     decode_object,
@@ -144,12 +144,19 @@ class HttpServer:
         require(
             self.core.authorizer, self._impersonated(call, Attributes(user=call.user, verb=info.verb, path=info.path))
         )
+        if self.core.delegates and (delegate := self._delegate(info.path)) is not None:
+            return await delegate.serve(call)
         handler = self.paths.get(info.path)
         if handler is None and len(info.path) > 1 and info.path.endswith("/"):
             handler = self.paths.get(info.path[:-1])
         if handler is None:
             handler = next((one for prefix, one in self.path_prefixes.items() if info.path.startswith(prefix)), None)
         return await handler(call) if handler is not None else page_not_found()
+
+    def _delegate(self, path: str) -> Delegate | None:
+        """Returns the server that describes itself at /apis/GROUP/VERSION."""
+        parts = path.split("/")
+        return self.core.delegates.get((parts[2], parts[3])) if len(parts) > 3 and parts[1] == "apis" else None
 
     def _impersonated(self, call: HttpCall, attributes: Attributes) -> Attributes:
         """Returns the attributes under the identity that the request asks to act as; raises StatusErrors 400, 403."""
@@ -176,6 +183,8 @@ class HttpServer:
         attributes = self._impersonated(call, attributes_of(request, selected_name(info)))
         request.user = call.user
         require(self.core.authorizer, attributes)
+        if self.core.delegates and (delegate := self.core.delegate(resource)) is not None:
+            return await delegate.serve(call)
         raw = self.raw.get((resource.group, resource.resource, info.subresource))
         if raw is not None:
             return await raw(call)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from proa.apiserver.app import ApiServer, Options
+from proa.apiserver.authn.frontproxy import FrontProxy
 from proa.client.informer import SharedInformers
 from proa.client.interface import Client, UserInfo
 from proa.client.local import LocalClient
@@ -77,7 +78,12 @@ class ControlPlane:
             ),
             service_range=cluster.service_range,
             service_account_key=(pki / "sa.key").read_bytes(),
-            proxy_authorities=[(pki / "front-proxy-ca.crt").read_bytes()],
+            front_proxy=FrontProxy(
+                authorities=[(pki / "front-proxy-ca.crt").read_bytes()], names=["front-proxy-client"]
+            ),
+            client_authority=(pki / "ca.crt").read_bytes(),
+            proxy_certificate=pki / "front-proxy-client.crt",
+            proxy_key=pki / "front-proxy-client.key",
             audit_log=cluster.path / "logs" / "audit.log",
             encryption_keys=[base64.b64decode(one) for one in (pki / "encryption.key").read_text().split()],
         )

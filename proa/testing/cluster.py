@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 
 from proa.apis.registry import ResourceDef
 from proa.apiserver.app import ApiServer, Options
+from proa.apiserver.authn.frontproxy import FrontProxy
 from proa.client.informer import SharedInformers
 from proa.client.interface import STRATEGIC_PATCH, DeleteOptions, ListOptions, UserInfo
 from proa.client.local import LocalClient
@@ -160,7 +161,17 @@ class Cluster:
         context: ssl.SSLContext = server_context(
             self._pki.certificate("apiserver"), self._pki.key("apiserver"), self._pki.certificate("ca")
         )
-        return Options(ssl_context=context, service_account_key=self._pki.key("sa").read_bytes())
+        context.load_verify_locations(self._pki.certificate("front-proxy-ca"))
+        return Options(
+            ssl_context=context,
+            service_account_key=self._pki.key("sa").read_bytes(),
+            front_proxy=FrontProxy(
+                authorities=[self._pki.certificate("front-proxy-ca").read_bytes()], names=["front-proxy-client"]
+            ),
+            client_authority=self._pki.certificate("ca").read_bytes(),
+            proxy_certificate=self._pki.certificate("front-proxy-client"),
+            proxy_key=self._pki.key("front-proxy-client"),
+        )
 
     def _root_ca(self) -> str:
         return self._pki.certificate("ca").read_text() if self._https else ""

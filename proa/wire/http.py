@@ -9,6 +9,16 @@ from typing import Protocol
 Headers = Sequence[tuple[str, str]]
 
 
+def utf8(value: str) -> str:
+    """Reads a header's bytes (which arrive as Latin-1) as the UTF-8 that they are as a rule."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 class Stream(Protocol):
     """A two-way byte stream: what is left of a connection after an upgrade (bytes already received included)."""
 

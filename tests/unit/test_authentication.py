@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from proa.apiserver.authn.bootstrap import BootstrapTokens
 from proa.apiserver.authn.certificates import ClientCertificates
 from proa.apiserver.authn.chain import Authentication
+from proa.apiserver.authn.frontproxy import FrontProxy
 from proa.apiserver.authn.impersonation import impersonated
 from proa.apiserver.authn.tokens import ServiceAccountTokens, SigningKeys
 from proa.apiserver.live import Live
@@ -175,7 +176,7 @@ async def test_identities_by_certificate_proxy_token_and_none(world: World) -> N
         ClientCertificates([proxy_ca.public_bytes(serialization.Encoding.PEM)]),
         tokens(world.live, clock),
         BootstrapTokens(world.live, clock),
-        ["aggregator"],
+        FrontProxy(names=["aggregator"]),
     )
     jane = await chain.authenticate(request(peer=der(certificate("jane", ["dev", "ops"]))))
     assert (jane.name, jane.groups) == ("jane", ("dev", "ops", "system:authenticated"))
@@ -184,7 +185,8 @@ async def test_identities_by_certificate_proxy_token_and_none(world: World) -> N
     bob = await chain.authenticate(proxied)
     assert (bob.name, bob.groups, bob.extra) == ("bob", ("a", "b", "system:authenticated"), {"scopes": ("s",)})
     wrong = request(headers, der(certificate("somebody", [], (proxy_ca, EC_KEY))))
-    assert (await chain.authenticate(wrong)).name == "system:anonymous"
+    with pytest.raises(StatusError):
+        await chain.authenticate(wrong)
     assert (await chain.authenticate(request(headers))).groups == ("system:unauthenticated",)
     with pytest.raises(StatusError):
         await chain.authenticate(request({"authorization": "Bearer junk"}))

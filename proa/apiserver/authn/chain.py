@@ -5,12 +5,11 @@ Impersonation comes after it (see `impersonation`), since that needs authorizati
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
-from urllib.parse import unquote
 
 from proa.apiserver.authn.bootstrap import TOKEN, BootstrapTokens
 from proa.apiserver.authn.certificates import ClientCertificates
+from proa.apiserver.authn.frontproxy import FrontProxy
 from proa.apiserver.authn.impersonation import AUTHENTICATED
 from proa.apiserver.authn.tokens import ServiceAccountTokens
 from proa.apiserver.authz.chain import ANONYMOUS, UNAUTHENTICATED
@@ -20,13 +19,11 @@ from proa.util.clock import Clock
 from proa.wire.http import Request
 
 _ANONYMOUS = UserInfo(ANONYMOUS, (UNAUTHENTICATED,))
-_REMOTE_EXTRA = "x-remote-extra-"
 _WEBSOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."
 
 
 class Authentication:
-    """The `Authenticator` of the API server. `proxy_names` are the common names that front proxies may have (empty:
-    any)."""
+    """The `Authenticator` of the API server."""
 
     def __init__(
         self,
@@ -34,21 +31,24 @@ class Authentication:
         certificates: ClientCertificates,
         tokens: ServiceAccountTokens,
         bootstrap: BootstrapTokens | None = None,
-        proxy_names: Collection[str] = (),
+        proxy: FrontProxy | None = None,
     ) -> None:
         self.tokens = tokens
         self._clock = clock
         self._certificates = certificates
         self._bootstrap = bootstrap
-        self._proxy_names = proxy_names
+        self._proxy = proxy or FrontProxy()
 
     async def authenticate(self, request: Request) -> UserInfo:
         if request.peer_certificate is not None:
             identity = self._certificates.identify(request.peer_certificate, self._clock.now())
             if identity.user is not None:
                 return _authenticated(identity.user)
-            if (not self._proxy_names or identity.proxy in self._proxy_names) and request.header("x-remote-user"):
-                return _authenticated(_remote_user(request))
+            user = self._proxy.user(request, identity.proxy)
+            if user is not None:
+                return _authenticated(user)
+            if _bearer(request) is None:
+                raise unauthorized()  # a front proxy that speaks for nobody is nobody itself
         token = _bearer(request)
         if token is None:
             return _ANONYMOUS
@@ -89,13 +89,3 @@ def _authenticated(user: UserInfo) -> UserInfo:
     if AUTHENTICATED in user.groups:
         return user
     return replace(user, groups=(*user.groups, AUTHENTICATED))
-
-
-def _remote_user(request: Request) -> UserInfo:
-    extra = {
-        unquote(key[len(_REMOTE_EXTRA) :]).lower(): tuple(request.header_values(key))
-        for key in request.headers
-        if key.startswith(_REMOTE_EXTRA)
-    }
-    groups = tuple(request.header_values("x-remote-group"))
-    return UserInfo(request.header("x-remote-user"), groups, request.header("x-remote-uid"), extra)

@@ -14,7 +14,7 @@ from proa.apiserver.authz.chain import ANONYMOUS, UNAUTHENTICATED, refusal
 from proa.apiserver.contracts import Attributes, Authorizer
 from proa.client.interface import UserInfo
 from proa.meta.errors import bad_request
-from proa.wire.http import Request
+from proa.wire.http import Request, utf8
 
 AUTHENTICATED = "system:authenticated"
 _EXTRA = "impersonate-extra-"
@@ -27,9 +27,9 @@ def impersonated(request: Request) -> UserInfo | None:
     """Returns the identity that the headers ask for, None if they ask for none; raises the 400 StatusError."""
     headers = request.headers
     name, uid = headers.get("impersonate-user", ""), headers.get("impersonate-uid", "")
-    groups = tuple(request.header_values("impersonate-group"))
+    groups = tuple(utf8(value) for value in request.header_values("impersonate-group"))
     extra = {
-        unquote(key[len(_EXTRA) :]).lower(): tuple(request.header_values(key))
+        unquote(key[len(_EXTRA) :]).lower(): tuple(utf8(value) for value in request.header_values(key))
         for key in headers
         if key.startswith(_EXTRA)
     }
@@ -37,7 +37,7 @@ def impersonated(request: Request) -> UserInfo | None:
         return None
     if not name:
         raise bad_request("groups, uid or extra were impersonated without impersonating a user name")
-    return UserInfo(name, groups, uid, extra)
+    return UserInfo(utf8(name), groups, utf8(uid), extra)
 
 
 def completed(user: UserInfo) -> UserInfo:
