@@ -16,6 +16,7 @@ from proa.meta.codec.json import Malformed
 from proa.meta.errors import StatusError, bad_request
 from proa.meta.gvk import GVK, split_api_version
 from proa.meta.objects import Obj
+from proa.meta.schema import decode as schema
 from proa.wire.http import BodyTooLarge, Request
 
 BODY_BYTES_MAX = 3 << 20
@@ -125,7 +126,7 @@ def decode_delete_options(content_type: str, body: bytes) -> Obj | None:
     media_type = body_type(content_type)
     try:
         if media_type == JSON:
-            value = json_codec.parse(body)
+            value: Any = json_codec.parse_strictly(body)[0]
         elif media_type == PROTOBUF:
             from proa.apiserver.encoding import protobuf
 
@@ -140,27 +141,21 @@ def decode_delete_options(content_type: str, body: bytes) -> Obj | None:
         return None
     if not isinstance(value, dict):
         raise bad_request("couldn't get version/kind; json parse error: DeleteOptions must be an object")
+    try:
+        value, _ = schema.decode(_DELETE_OPTIONS, value)
+    except schema.Mistyped as problem:
+        raise bad_request(str(problem)) from None
     kind, version = value.get("kind") or "DeleteOptions", value.get("apiVersion") or "v1"
+    try:
+        split_api_version(version)
+    except ValueError as problem:
+        raise bad_request(str(problem)) from None
     if kind != "DeleteOptions":
         raise bad_request(f'no kind "{kind}" is registered for version "{version}" in scheme')
-    _check_delete_options(value)
-    return value
+    return value  # type: ignore[no-any-return]
 
 
-_DELETE_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "gracePeriodSeconds": int,
-    "orphanDependents": bool,
-    "propagationPolicy": str,
-    "preconditions": dict,
-    "dryRun": list,
-}
-
-
-def _check_delete_options(options: Obj) -> None:
-    for key, kind in _DELETE_FIELDS.items():
-        value = options.get(key)
-        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            raise bad_request(f"json: cannot unmarshal into Go struct field DeleteOptions.{key}")
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 
 
 def expected_kind(resource: ResourceDef, subresource: str) -> GVK:

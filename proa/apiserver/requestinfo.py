@@ -47,6 +47,8 @@ def parse_query(query: str) -> dict[str, str]:
 
 def parse_request(method: str, target: str) -> RequestInfo:
     """Reads a request line. Raises the 400 StatusError for a path that cannot be read."""
+    if target.startswith(("http://", "https://")):  # the absolute form, as clients send it to proxies
+        target = "/" + target.split("/", 3)[3] if target.count("/") > 2 else "/"
     raw, _, query = target.partition("?")
     parameters = parse_query(query) if query else {}
     path = unquote(raw) if "%" in raw else raw

@@ -44,6 +44,8 @@ from proa.wire.http import Request, Response
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS_MIN = 1800
+WARNINGS_LENGTH_MAX = 4096  # of all Warning headers of an answer; beyond it, of one of them:
+WARNING_LENGTH_MAX = 256
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 _DEPRECATED = {
     GVR("", "v1", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
@@ -321,9 +323,22 @@ def method_not_allowed() -> StatusError:
 
 
 def warning_headers(warnings: list[str]) -> list[tuple[str, str]]:
-    """Returns each text once, as upstream quotes it."""
-    texts = dict.fromkeys(" ".join(text.split()) for text in warnings)
+    """Returns each text once, as upstream quotes it; where they are long together, each is cut, and the last go."""
+    texts = list(dict.fromkeys(" ".join(text.split()) for text in warnings))
+    if sum(map(len, texts)) > WARNINGS_LENGTH_MAX:
+        texts = _shortened(texts)
     return [("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"') for text in texts]
+
+
+def _shortened(texts: list[str]) -> list[str]:
+    shown: list[str] = []
+    length = 0
+    for text in texts:
+        if length >= WARNINGS_LENGTH_MAX:
+            break
+        shown.append(text[:WARNING_LENGTH_MAX])
+        length += len(shown[-1])
+    return shown
 
 
 def error_response(error: StatusError, accept: str = "", warnings: list[str] | None = None) -> Response:

@@ -102,6 +102,11 @@ def unauthorized(message: str = "Unauthorized") -> StatusError:
     return StatusError(401, "Unauthorized", message)
 
 
+def rejected() -> StatusError:
+    """422 for a patch that cannot be carried out; upstream does not say why."""
+    return StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {})
+
+
 def bad_request(message: str) -> StatusError:
     return StatusError(400, "BadRequest", message)
 
@@ -221,8 +226,12 @@ def too_many_field(path: str, count: int, count_max: int) -> FieldError:
     return FieldError(TOO_MANY, path, count, f"must have at most {count_max} items")
 
 
+FIELD_ERRORS_MAX = 1000  # told of one object: a small body can be wrong in a million places
+
+
 def invalid(kind: GVK, name: str, errors: Sequence[FieldError]) -> StatusError:
-    """422: the object is well formed but breaks rules; one cause per field error."""
+    """422: the object is well formed but breaks rules; one cause per field error, of which the first are told."""
+    errors = errors[:FIELD_ERRORS_MAX]
     texts = [str(error) for error in errors]
     shown = texts[0] if len(texts) == 1 else "[" + ", ".join(dict.fromkeys(texts)) + "]"
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind

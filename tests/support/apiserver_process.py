@@ -31,24 +31,35 @@ class ApiServerProcess:
     def kubeconfig(self) -> Path:
         return self.directory / "kubeconfig"
 
+    @property
+    def log(self) -> Path:
+        """What the server wrote to its standard error, over all its lives."""
+        return self.directory / "server.log"
+
     def start(self) -> None:
         command = [sys.executable, "-m", "tests.support.apiserver_process", str(self.directory), self.store]
-        self.process = subprocess.Popen(
-            [*command, str(self.port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None and self.process.stderr is not None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, str(self.port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, self.process.stderr.read()
+        assert line, self.log.read_text()
         self.port = int(line)
+
+    def memory_mib(self) -> float:
+        """Returns the server's resident memory."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/status").read_text().split("VmRSS:")[1].split()
+        return int(fields[0]) / 1024
 
     def kill(self) -> None:
         """SIGKILL: nothing of the server runs afterwards, not even a flush."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 async def _serve(directory: Path, store: str, port: int) -> None:

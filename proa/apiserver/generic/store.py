@@ -49,6 +49,7 @@ Errors = list[FieldError]  # within the class, `list` is a method
 _GENERATE_ATTEMPTS = 8
 _OTHER_SERVERS = ("apiextensions.k8s.io", "apiregistration.k8s.io")
 _UPDATE_ATTEMPTS = 50
+OBJECT_BYTES_MAX = 3 << 19  # what etcd takes in one request, so that an object fits into every store
 _FUTURE_SECONDS = 3.0
 _FUTURE_STEP_SECONDS = 0.05
 
@@ -390,6 +391,9 @@ class GenericStore:
         kind = stored.get("kind", resource.kind) if resource.to_stored else resource.kind
         api_version = stored.get("apiVersion") if resource.to_stored else resource.api_version
         value = to_value(kind, api_version or resource.api_version, stored)
+        if len(value.head) + len(value.tail) > OBJECT_BYTES_MAX:
+            message = f"Request entity too large: the object is larger than {OBJECT_BYTES_MAX} bytes"
+            raise StatusError(413, "RequestEntityTooLarge", message)
 
         def committed(revision: int) -> None:
             stored["kind"], stored["apiVersion"] = kind, api_version

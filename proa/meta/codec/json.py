@@ -2,11 +2,13 @@
 
 Duplicate keys, which fast parsers do not see, come back as paths (`data.a`), for upstream's "duplicate field"; where
 both values are objects they merge, as they do when Go decodes into one struct. Errors are 400s with Go's wording.
+Depth, size and numbers are bounded: what is no finite float is refused, as it could not be stored.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -15,9 +17,18 @@ import msgspec
 from proa.meta.errors import StatusError, bad_request
 from proa.meta.objects import Obj
 
-DEPTH_MAX = 10000  # of Go's decoder; Python's recursion limit comes earlier and gives the same error
+# What a client may nest. Go's decoder stops at 10,000; here everything that is stored must also be copied, compared and
+# shown as YAML, several calls deep per level, within Python's recursion limit. Real objects stay below 60.
+DEPTH_MAX = 200
+# How much a client may send in one body. All of it is looked at on one thread, so that a few megabytes of `{},{},{}`
+# would stop everybody else for a minute. A definition of a megabyte has 40,000 objects, none in a list of 10,000.
+CONTAINERS_MAX = 50_000
+ITEMS_MAX = 10_000  # objects in one list
+VALUES_MAX = 100_000
+DUPLICATES_MAX = 100  # of those that are told, as Go's decoder tells them
+_DIGITS_MAX = 4300  # of an integer, in Python; longer ones are floats, if that
+_TOO_DEEP = "invalid character '[' exceeded max depth"
 
-_decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
 
 # The metadata fields that come before resourceVersion in upstream's order.
@@ -26,6 +37,20 @@ _BEFORE_VERSION = frozenset({"name", "generateName", "namespace", "selfLink", "u
 
 class Malformed(ValueError):
     """The text is not JSON (or YAML); the message says why, as Go's decoder would."""
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Malformed(f"json: cannot unmarshal number {text[:40]} into Go value of type float64")
+    return number
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) <= _DIGITS_MAX else _finite(text)
+
+
+_decode = msgspec.json.Decoder(float_hook=_finite).decode
 
 
 def decode(body: bytes) -> Any:
@@ -41,17 +66,42 @@ def parse(body: bytes) -> Any:
     try:
         return _decode(body)
     except RecursionError:
-        raise Malformed("invalid character '[' exceeded max depth") from None
+        raise Malformed(_TOO_DEEP) from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _parse_slowly(body)[0]
 
 
 def parse_strictly(body: bytes) -> tuple[Any, list[str]]:
-    """Decodes JSON and returns it with the paths of keys that occur twice in one object; raises Malformed."""
+    """Decodes JSON from a client and returns it with the paths of keys that occur twice in one object; raises
+    Malformed."""
     value = parse(body)
+    if body.count(b"{") + body.count(b"[") > DEPTH_MAX or body.count(b",") > VALUES_MAX:
+        check_bounds(value)
     if body.count(b'":') == encode(value).count(b'":'):
         return value, []
     return _parse_slowly(body)
+
+
+def check_bounds(value: Any) -> None:
+    """Raises Malformed for data that is nested too deeply or consists of too many parts."""
+    level = [value]
+    containers = values = 0
+    for _ in range(DEPTH_MAX):
+        containers += len(level)
+        values += sum(map(len, level))
+        if containers > CONTAINERS_MAX or values > VALUES_MAX:
+            raise Malformed(f"more than {CONTAINERS_MAX} objects or {VALUES_MAX} values")
+        if any(type(one) is list and len(one) > ITEMS_MAX and type(one[0]) is dict for one in level):
+            raise Malformed(f"more than {ITEMS_MAX} objects in one list")
+        level = [
+            item
+            for one in level
+            for item in (one.values() if type(one) is dict else one)
+            if type(item) is dict or type(item) is list
+        ]
+        if not level:
+            return
+    raise Malformed(_TOO_DEEP)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -61,13 +111,19 @@ class _Pairs(list[tuple[str, Any]]):
 def _parse_slowly(body: bytes) -> tuple[Any, list[str]]:
     text = body.decode("utf-8", "replace")
     try:
-        raw = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_refuse_constant)
+        raw = json.loads(
+            text,
+            object_pairs_hook=_Pairs,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+            parse_float=_finite,
+        )
+        duplicates: list[str] = []
+        return _merge(raw, "", duplicates), duplicates
     except RecursionError:
-        raise Malformed("invalid character '[' exceeded max depth") from None
+        raise Malformed(_TOO_DEEP) from None
     except json.JSONDecodeError as problem:
         raise Malformed(_go_message(text, problem)) from None
-    duplicates: list[str] = []
-    return _merge(raw, "", duplicates), duplicates
 
 
 def _refuse_constant(constant: str) -> NoReturn:
@@ -84,7 +140,8 @@ def _merge(raw: Any, path: str, duplicates: list[str]) -> Any:
             at = f"{path}.{key}" if path else key
             value = _merge(item, at, duplicates)
             if key in merged:
-                duplicates.append(at)
+                if len(duplicates) < DUPLICATES_MAX:
+                    duplicates.append(at)
                 if isinstance(value, dict) and isinstance(merged[key], dict):
                     value = _union(merged[key], value)
             merged[key] = value

@@ -15,14 +15,14 @@ from typing import Any
 import yaml
 
 from proa.meta.codec import json as json_codec
-from proa.meta.codec.json import Malformed
+from proa.meta.codec.json import DEPTH_MAX, DUPLICATES_MAX, VALUES_MAX, Malformed, check_bounds
 from proa.meta.errors import bad_request
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BaseDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-DEPTH_MAX = 1000
-ALIASED_NODES_MAX = 100_000
+ALIASED_NODES_MAX = VALUES_MAX
+_DIGITS_MAX = 400  # more than a float holds
 
 _BOOLEANS = {
     text: value
@@ -86,6 +86,8 @@ class _Builder:
         for event in yaml.parse(body, Loader=_Loader):
             if isinstance(event, yaml.DocumentEndEvent):
                 break
+            if self._nodes > VALUES_MAX:
+                raise Malformed(f"yaml: document contains more than {VALUES_MAX} values")
             if isinstance(event, yaml.ScalarEvent):
                 self._nodes += 1
                 value: Any = _scalar(event)
@@ -111,6 +113,8 @@ class _Builder:
                 result = value
             else:
                 self._add(stack[-1], value, event)
+        if isinstance(result, dict | list) and self._nodes > DEPTH_MAX:
+            check_bounds(result)
         return result, self.duplicates
 
     def _remember(self, anchor: str | None, value: Any, size: int) -> None:
@@ -142,7 +146,7 @@ class _Builder:
                     raise Malformed("yaml: map merge requires map or sequence of maps as the value")
                 frame[4] += merges
                 return
-            if name in container:
+            if name in container and len(self.duplicates) < DUPLICATES_MAX:
                 self.duplicates.append(f'line {line}: key "{name}" already set in map')
             container[name] = value
 
@@ -188,13 +192,20 @@ def _plain(text: str) -> Any:
 
 
 def _integer(text: str) -> Any:
+    """Reads an integer; one that 64 bits do not hold is a float, or a text if it is not decimal or not finite."""
     digits = text.replace("_", "")
-    if re.fullmatch("[-+]?0[0-7]+", digits):
-        return int(digits, 8)
-    try:
-        return int(digits, 0)
-    except ValueError:  # such as 09: not octal, so a float to Go, printed as an integer
-        return float(digits)
+    octal = re.fullmatch("[-+]?0[0-7]+", digits)
+    if len(digits) <= _DIGITS_MAX:
+        try:
+            number = int(digits, 8 if octal else 0)
+        except ValueError:  # such as 09: not octal, so a float to Go, printed as an integer
+            return float(digits)
+        if -(2**63) <= number < 2**64:
+            return number
+    if octal or not digits.lstrip("+-").isdigit():
+        return text
+    large = float(digits)
+    return large if math.isfinite(large) else text
 
 
 # ---------------------------------------------------------------- writing

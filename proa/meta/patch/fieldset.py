@@ -104,6 +104,32 @@ def intersection(first: Node, second: Node) -> Node:
     return out
 
 
+def parse(fields: Any) -> Node:
+    """Returns the set that a client's `fieldsV1` holds, without elements of kinds unknown here; raises ValueError."""
+    if not isinstance(fields, dict):
+        raise ValueError("a set of fields is an object")
+    out: Node = {}
+    for element, below in fields.items():
+        if element != SELF and not _known(element):
+            continue
+        out[element] = parse(below)
+    return out
+
+
+def _known(element: str) -> bool:
+    """Tells whether a path element is of a known kind; raises ValueError for a malformed one."""
+    kind, separator, rest = element.partition(":")
+    if len(kind) != 1 or not separator:
+        raise ValueError(f"path element {element!r} has no colon")
+    if kind == "k" and not isinstance(json.loads(rest), dict):
+        raise ValueError(f"path element {element!r} has no keys")
+    if kind == "v":
+        json.loads(rest)
+    if kind == "i":
+        int(rest)
+    return kind in "fkvi"
+
+
 def from_paths(*paths: str) -> Node:
     """Returns the set of dotted field paths such as `metadata.name`."""
     root: Node = {}

@@ -2,7 +2,7 @@
 
 Those a client can see: `replace` and `copy` accept a member that does not exist, negative indexes count from the end, a
 pointer's text before the first slash is ignored, and `test` takes a missing member for null. Operations that fail give
-one generic 422; more than 10,000 of them a 413.
+one generic 422, also those that would copy more than a request may hold; more than 10,000 of them a 413.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from proa.meta.errors import StatusError, bad_request
+from proa.meta.codec.json import Malformed, check_bounds, encode
+from proa.meta.errors import StatusError, bad_request, rejected
 from proa.meta.objects import Obj, copy_object
 
 OPERATIONS_MAX = 10_000
+COPIED_BYTES_MAX = 3 << 20  # by all `copy` operations of a patch together, as JSON
 _MEMBERS = ("op", "path", "from", "value")
 
 
@@ -48,15 +50,20 @@ def check(patch: Any) -> list[str]:
 def apply(document: Any, patch: list[Obj]) -> Any:
     """Returns the patched document, a new one; raises the 422 StatusError."""
     root = {"": copy_object(document)}
+    copied = 0
     try:
         for operation in patch:
             act = _OPERATIONS.get(operation.get("op") or "")
             if act is None:
                 raise _Failed
+            if act is _copy:
+                copied += len(encode(_get(*_parent(root, operation.get("from")))))
+                if copied > COPIED_BYTES_MAX:
+                    raise _Failed
             act(root, operation)
-    except _Failed:
-        message = "the server rejected our request due to an error in our request"
-        raise StatusError(422, "Invalid", message, {}) from None
+        check_bounds(root)
+    except (_Failed, Malformed, RecursionError):
+        raise rejected() from None
     return root[""]
 
 

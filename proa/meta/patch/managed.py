@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from proa.meta.objects import Obj
-from proa.meta.patch.fieldset import Node, difference, from_paths, intersection, recursive_difference, union
+from proa.meta.patch.fieldset import (
+    Node,
+    difference,
+    from_paths,
+    intersection,
+    parse,
+    recursive_difference,
+    union,
+)
 from proa.meta.patch.shape import Shape
 from proa.meta.patch.typed import Comparison, compare
 
@@ -94,8 +102,9 @@ def writer(manager: str, operation: str, api_version: str, subresource: str = ""
 # ---------------------------------------------------------------- reading and writing entries
 
 
-def read(entries: Iterable[Obj] | None) -> Managers:
-    """Reads entries; raises ValueError if one cannot be understood."""
+def read(entries: Iterable[Obj] | None, *, trusted: bool = True) -> Managers:
+    """Reads entries; raises ValueError if one cannot be understood. Those in a stored object are `trusted` to hold
+    well-formed field sets."""
     managers: Managers = {}
     for entry in entries or ():
         operation, api_version = entry.get("operation"), entry.get("apiVersion") or ""
@@ -106,7 +115,8 @@ def read(entries: Iterable[Obj] | None) -> Managers:
         if entry.get("fieldsType") != "FieldsV1":
             raise ValueError("fieldsType must be FieldsV1")
         key = writer(entry.get("manager") or "", operation, api_version, entry.get("subresource") or "")
-        managers[key] = Entry(entry.get("fieldsV1") or {}, api_version, entry.get("time") or "")
+        fields = entry.get("fieldsV1") or {}
+        managers[key] = Entry(fields if trusted else parse(fields), api_version, entry.get("time") or "")
     return managers
 
 
@@ -125,10 +135,11 @@ def write(managers: Mapping[Writer, Entry]) -> list[Obj]:
     return sorted(entries, key=lambda one: [one.get(key, "") for key in order])
 
 
-def read_leniently(entries: Iterable[Obj] | None) -> Managers:
+def read_leniently(entries: Iterable[Obj] | None, *, trusted: bool = True) -> Managers:
+    """Reads entries; none if one of them cannot be understood."""
     try:
-        return read(entries)
-    except ValueError:
+        return read(entries, trusted=trusted)
+    except (ValueError, RecursionError):
         return {}
 
 
@@ -230,7 +241,7 @@ def track(
     elif subresource:
         managers = read_leniently(before)
     else:
-        managers = read_leniently(given) or read_leniently(before)
+        managers = read_leniently(given, trusted=given == before) or read_leniently(before)
     if old is not None and not managers:
         return bare  # nobody tracks this object, and only an apply begins to
     key = writer(manager, UPDATE, api_version, subresource)

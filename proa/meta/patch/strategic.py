@@ -2,8 +2,8 @@
 
 Understands `$patch: merge|replace|delete`, `$retainKeys`, `$deleteFromPrimitiveList/<field>` and
 `$setElementOrder/<field>`, and orders merged lists as upstream does: items of the patch come in the patch's order,
-items that only the server has keep their place relative to those that both have. Mistakes are 500s without a reason,
-as upstream's. The work is done on copies.
+items that only the server has keep their place relative to those that both have. Most mistakes are 500s without a
+reason, as upstream's. The work is done on copies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from proa.meta.errors import StatusError
+from proa.meta.errors import StatusError, bad_request, rejected
 from proa.meta.objects import Obj, copy_object
 from proa.meta.patch.show import go_value
 from proa.meta.schema.catalog import Catalog, Field, catalog
@@ -20,6 +20,7 @@ DIRECTIVE = "$patch"
 RETAIN = "$retainKeys"
 DELETE_LIST = "$deleteFromPrimitiveList/"
 ORDER = "$setElementOrder/"
+_BAD_RETAIN = "invalid patch format of retainKeys"
 
 
 def apply(document: Obj, patch: Obj, definition: str, definitions: Catalog | None = None) -> Obj:
@@ -111,6 +112,8 @@ class _Merger:
             return patch
         if not original and not patch:
             return original
+        if any(isinstance(item, list) for item in original + patch):
+            raise rejected()  # lists of lists do not merge
         if not any(isinstance(item, dict) for item in original + patch):
             if deleting:
                 return [item for item in original if item not in patch]
@@ -168,10 +171,10 @@ def _retain(original: Obj, patch: Obj) -> None:
         return
     keys = patch.pop(RETAIN)
     if not isinstance(keys, list):
-        raise _failed(f"expected a list for {RETAIN}, but received {go_value(keys)}")
+        raise bad_request(_BAD_RETAIN)
     for key, value in patch.items():
         if value is not None and not key.startswith((DELETE_LIST, ORDER)) and key not in keys:
-            raise _failed("invalid patch format of retainKeys")
+            raise bad_request(_BAD_RETAIN)
     for key in [key for key in original if key not in keys]:
         del original[key]
 
