@@ -37,6 +37,17 @@ def is_true(text: str | None) -> bool:
     return text is not None and text.lower() not in ("false", "0")
 
 
+def integer(text: str) -> int:
+    """Reads an integer query parameter; raises the 400 StatusError for what is none, or more than 64 bits hold."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not (digits.isascii() and digits.isdigit()):
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    number = int(text) if len(digits) < 20 else 1 << 64
+    if not -(1 << 63) <= number < 1 << 63:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return number
+
+
 def parse_query(query: str) -> dict[str, str]:
     """Returns the first value of each parameter."""
     found: dict[str, str] = {}

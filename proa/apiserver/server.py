@@ -29,7 +29,7 @@ from proa.apiserver.decoding import (
 from proa.apiserver.limits import InFlight
 from proa.apiserver.negotiation import JSON, negotiate
 from proa.apiserver.rendering import document, render
-from proa.apiserver.requestinfo import RequestInfo, is_true, parse_request, selected_name
+from proa.apiserver.requestinfo import RequestInfo, integer, is_true, parse_request, selected_name
 from proa.apiserver.resources import unknown_resource
 from proa.apiserver.streaming import WatchStream
 from proa.apiserver.tables import include_object
@@ -297,12 +297,9 @@ class HttpServer:
 
 
 def _timeout(text: str) -> float:
-    if not text:
-        return WATCH_SECONDS_MIN * (1 + random.random())
-    try:
-        return float(int(text)) or WATCH_SECONDS_MIN * (1 + random.random())
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    """Returns how many seconds a watch may last: what is asked for, or some time of upstream's length."""
+    asked = integer(text) if text else 0
+    return float(asked) or WATCH_SECONDS_MIN * (1 + random.random())
 
 
 class PageNotFound(StatusError):

@@ -16,10 +16,10 @@ from proa.apis.registry import ResourceDef
 from proa.apiserver.generic.selection import ListQuery, Selection
 from proa.apiserver.generic.shared import Call, ended
 from proa.apiserver.generic.store import GenericStore, Listing, Written
+from proa.apiserver.requestinfo import integer
 from proa.meta.errors import (
     FieldError,
     StatusError,
-    bad_request,
     conflict,
     forbidden,
     invalid,
@@ -101,10 +101,7 @@ def delete_request(body: Any, parameters: Mapping[str, str]) -> DeleteRequest:
 def _from_query(parameters: Mapping[str, str]) -> Obj:
     options: Obj = {}
     if parameters.get("gracePeriodSeconds"):
-        try:
-            options["gracePeriodSeconds"] = int(parameters["gracePeriodSeconds"])
-        except ValueError:
-            raise bad_request(f'gracePeriodSeconds: invalid number "{parameters["gracePeriodSeconds"]}"') from None
+        options["gracePeriodSeconds"] = integer(parameters["gracePeriodSeconds"])
     if parameters.get("propagationPolicy"):
         options["propagationPolicy"] = parameters["propagationPolicy"]
     if parameters.get("orphanDependents"):

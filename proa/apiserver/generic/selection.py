@@ -15,6 +15,7 @@ import msgspec
 
 from proa.apis.registry import ResourceDef
 from proa.apiserver.encoding import Decoded
+from proa.apiserver.requestinfo import integer
 from proa.meta.errors import FieldError, StatusError, bad_request, forbidden_field, invalid, unsupported_field
 from proa.meta.gvk import GVK
 from proa.meta.objects import labels_of
@@ -90,7 +91,10 @@ def parse_continuation(text: str) -> Continuation:
             raise ValueError
     except (ValueError, KeyError, TypeError, binascii.Error, msgspec.DecodeError):
         raise bad_request("continue key is not valid: it does not come from this server") from None
-    return Continuation(revision, start.removesuffix("\0"))
+    after = start.removesuffix("\0")
+    if not -(1 << 63) <= revision < 1 << 63 or any(part in ("", ".", "..") for part in after.split("/")):
+        raise bad_request("continue key is not valid: it leads out of its list")
+    return Continuation(revision, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ def list_query(parameters: Mapping[str, str], *, watch: bool = False) -> ListQue
         raise invalid(_LIST_OPTIONS, "", errors)
     if watch:
         return ListQuery()
-    limit = _limit(parameters.get("limit", ""))
+    limit = max(integer(parameters.get("limit") or "0"), 0)
     if token:
         if version not in ("", "0"):
             raise bad_request("specifying resource version is not allowed when using continue")
@@ -149,13 +153,6 @@ def list_query(parameters: Mapping[str, str], *, watch: bool = False) -> ListQue
         return ListQuery(limit)
     exact = match == "Exact" or (not match and limit > 0)
     return ListQuery(limit, "", parse_revision(version), exact)
-
-
-def _limit(text: str) -> int:
-    try:
-        return max(int(text or "0"), 0)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def _option_errors(
