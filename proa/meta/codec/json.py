@@ -91,7 +91,10 @@ def check_bounds(value: Any) -> None:
         values += sum(map(len, level))
         if containers > CONTAINERS_MAX or values > VALUES_MAX:
             raise Malformed(f"more than {CONTAINERS_MAX} objects or {VALUES_MAX} values")
-        if any(type(one) is list and len(one) > ITEMS_MAX and type(one[0]) is dict for one in level):
+        # The body itself may be a longer list: of a JSON patch's operations, which have a limit of their own.
+        if any(
+            type(one) is list and len(one) > ITEMS_MAX and type(one[0]) is dict for one in level if one is not value
+        ):
             raise Malformed(f"more than {ITEMS_MAX} objects in one list")
         level = [
             item
