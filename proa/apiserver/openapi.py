@@ -1,17 +1,21 @@
 """/openapi/v2 and /openapi/v3: documents built when first asked for, kept compressed until what is served changes.
 
 A v3 document is known by a hash of what it is made of, so the index costs no building; a client that asks by hash may
-keep what it gets for good, and one that asks by an old hash is sent to the new one.
+keep what it gets for good, and one that asks by an old hash is sent to the new one. The change of one custom resource
+makes its group version's v3 document anew, and of the v2 document its own part only.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
+from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, published
+from proa.apis.apiextensions.forms import Form
 from proa.apis.registry import ResourceDef
 from proa.apiserver.documents import VERSION
 from proa.apiserver.encoding import encode
@@ -19,10 +23,13 @@ from proa.apiserver.negotiation import JSON, accept_clauses
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import TEXT, HttpCall, HttpServer
 from proa.meta.objects import Obj
+from proa.util import deflate
 from proa.wire.http import Response
 
 _V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _V2_PROTOBUF_ALIAS = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+GroupVersion = tuple[str, str]
+T = TypeVar("T")
 
 
 class OpenApi:
@@ -32,6 +39,9 @@ class OpenApi:
         self._resources = resources
         self._generation = -1
         self._hashes: dict[str, str] = {}
+        self._by_version: dict[GroupVersion, list[ResourceDef]] = {}
+        self._v2_parts = PartsV2()
+        self._building = asyncio.Lock()
         self._kept: dict[str, tuple[str, bytes]] = {}  # document: the hash it was built for, compressed bytes
 
     def install(self, server: HttpServer) -> None:
@@ -47,9 +57,12 @@ class OpenApi:
         if chosen is None:
             return Response(status=406)
         tag = self._hashes["v2"]
+        custom = [one for one in self._resources.all() if one.custom]
         if chosen == JSON:
-            return self._answer(call, self._document("v2", tag, self._build_v2), tag, JSON)
-        body = self._document("v2.pb", tag, self._build_v2_protobuf)
+            return self._answer(
+                call, self._document("v2", tag, lambda: self._v2_parts.json(self._builtin(), custom)), tag, JSON
+            )
+        body = self._document("v2.pb", tag, lambda: self._v2_parts.protobuf(self._builtin(), custom))
         return self._answer(call, body, tag, _V2_PROTOBUF)
 
     @staticmethod
@@ -79,9 +92,11 @@ class OpenApi:
         asked = call.info.parameters.get("hash")
         if asked and asked != tag:
             return Response(status=301, headers=[("Location", f"/openapi/v3/{name}?hash={tag}")])
-        body = self._document(name, tag, lambda: self._build_v3(name))
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != tag:
+            kept = self._kept[name] = tag, gzip.compress(self._build_v3(name), 6)
         caching = [("Cache-Control", "public, immutable")] if asked else []
-        return self._answer(call, body, tag, JSON, caching)
+        return self._answer(call, kept[1], tag, JSON, caching)
 
     @staticmethod
     def _answer(
@@ -96,12 +111,6 @@ class OpenApi:
 
     # ------------------------------------------------------------ building
 
-    def _document(self, name: str, tag: str, build: Callable[[], bytes]) -> bytes:
-        kept = self._kept.get(name)
-        if kept is None or kept[0] != tag:
-            kept = self._kept[name] = tag, gzip.compress(build(), 6)
-        return kept[1]
-
     def _refresh(self) -> None:
         """Computes the hashes anew if other resources are served than before."""
         if self._generation == self._resources.generation:
@@ -109,49 +118,131 @@ class OpenApi:
         from proa.meta.schema.openapi import document_names
 
         self._generation = self._resources.generation
-        resources = self._all()
-        hashes: dict[str, str] = {}
-        everything = hashlib.sha512(VERSION.encode())
-        customs: dict[str, list[Obj]] = {}
+        self._by_version = {}
+        prints: dict[str, list[bytes]] = {}
         for one in self._resources.all():
+            self._by_version.setdefault((one.group, one.version), []).append(one)
             if isinstance(one.strategy, CustomResourceStrategy):
-                place = customs.setdefault(f"apis/{one.group}/{one.version}", [])
-                place.append(
-                    {"kind": one.kind, "plural": one.plural, "verbs": one.verbs, "schema": one.strategy.schema}
-                )
-        for name in document_names(resources):
-            source = encode([VERSION, name, customs.get(name)])
+                prints.setdefault(f"apis/{one.group}/{one.version}", []).append(one.strategy.fingerprint)
+        everything = hashlib.sha512(VERSION.encode())
+        hashes: dict[str, str] = {}
+        for name in document_names(self._resources.all()):
+            source = encode([VERSION, name]) + b"".join(prints.get(name, ()))
             everything.update(source)
             hashes[name] = hashlib.sha512(source).hexdigest().upper()
         hashes["v2"] = everything.hexdigest().upper()
         self._hashes = hashes
+        for name in [one for one in self._kept if one.partition(".pb")[0] not in hashes]:
+            del self._kept[name]
 
-    def _all(self) -> list[ResourceDef]:
-        from proa.meta.schema.openapi import definition_name
-
-        return [one if one.schema else replace(one, schema=definition_name(one.gvk)) for one in self._resources.all()]
-
-    def _custom(self) -> dict[str, Obj]:
-        from proa.meta.schema.openapi import custom_definitions
-
-        found: dict[str, Obj] = {}
-        for one in self._resources.all():
-            if isinstance(one.strategy, CustomResourceStrategy):
-                found |= custom_definitions(one.gvk, f"{one.kind}List", one.strategy.schema)
-        return found
-
-    def _build_v2(self) -> bytes:
-        from proa.meta.schema.openapi import document_v2
-
-        return encode(document_v2(self._all(), self._custom()))
-
-    def _build_v2_protobuf(self) -> bytes:
-        from proa.apiserver.openapi_protobuf import encode_v2
-        from proa.meta.schema.openapi import document_v2
-
-        return encode_v2(document_v2(self._all(), self._custom()))
+    def _builtin(self) -> list[ResourceDef]:
+        return [_named(one) for one in self._resources.builtin()]
 
     def _build_v3(self, name: str) -> bytes:
         from proa.meta.schema.openapi import document_v3
 
-        return encode(document_v3(name, self._all(), self._custom()))
+        parts = name.split("/")
+        if parts[0] in ("api", "apis") and len(parts) > 1:
+            # A group's document needs that group only.
+            group = parts[1] if parts[0] == "apis" else ""
+            chosen = [one for (each, _), ones in self._by_version.items() if each == group for one in ones]
+            if len(parts) > (2 if group else 1):
+                chosen = [one for one in chosen if one.version == parts[-1]]
+        else:
+            chosen = list(self._resources.all())
+        return encode(document_v3(name, [_named(one) for one in chosen], published(chosen, v3=True)))
+
+
+def _named(one: ResourceDef) -> ResourceDef:
+    """Returns a definition that tells its schema's name."""
+    from proa.meta.schema.custom_openapi import definition_name
+
+    return one if one.schema else replace(one, schema=definition_name(one.gvk))
+
+
+class PartsV2:
+    """The v2 document in compressed parts: one for all built-in resources, one for each custom one.
+
+    In JSON every resource has a part in `paths` and one in `definitions`; protobuf messages are joined by writing them
+    one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._builtin_json: tuple[bytes, bytes, bytes] | None = None
+        self._builtin_protobuf: bytes | None = None
+        self._json: dict[Form | None, tuple[bytes, bytes]] = {}
+        self._protobuf: dict[Form | None, bytes] = {}
+
+    async def json(self, builtin: Sequence[ResourceDef], custom: Sequence[ResourceDef]) -> bytes:
+        """Returns the document in JSON, as gzip."""
+        if self._builtin_json is None:
+            self._builtin_json = _builtin_json(builtin)
+        self._json = await _with_breaths(self._json, custom, _part_json)
+        paths, definitions, end = self._builtin_json
+        roots = deflate.part(_more(_roots(builtin, custom)))
+        return deflate.joined(
+            [paths, roots, *(one for one, _ in self._json.values()), definitions]
+            + [*(one for _, one in self._json.values()), end]
+        )
+
+    async def protobuf(self, builtin: Sequence[ResourceDef], custom: Sequence[ResourceDef]) -> bytes:
+        """Returns the document in protobuf, as gzip."""
+        from proa.apiserver.openapi_protobuf import encode_v2
+        from proa.meta.schema.openapi import document_v2
+
+        if self._builtin_protobuf is None:
+            self._builtin_protobuf = deflate.part(encode_v2(document_v2(builtin)))
+        self._protobuf = await _with_breaths(self._protobuf, custom, lambda one: deflate.part(encode_v2(_part(one))))
+        roots = deflate.part(encode_v2({"paths": _roots(builtin, custom)}))
+        return deflate.joined([self._builtin_protobuf, roots, *self._protobuf.values()])
+
+
+async def _with_breaths(
+    known: dict[Form | None, T], custom: Sequence[ResourceDef], make: Callable[[ResourceDef], T]
+) -> dict[Form | None, T]:
+    """Returns the part of every custom resource, made or known; lets others run in between."""
+    made: dict[Form | None, T] = {}
+    for one in custom:
+        found = known.get(one.form)
+        if found is None:
+            found = make(one)
+            await asyncio.sleep(0)
+        made[one.form] = found
+    return made
+
+
+def _builtin_json(builtin: Sequence[ResourceDef]) -> tuple[bytes, bytes, bytes]:
+    """Returns the document up to the end of the paths, on to the end of the definitions, and the rest."""
+    from proa.meta.schema.openapi import document_v2
+
+    made = document_v2(builtin)
+    paths, definitions = encode(made.pop("paths"))[:-1], encode(made.pop("definitions"))[:-1]
+    rest = encode(made)
+    end = b"}," + rest[1:]
+    return deflate.part(b'{"paths":' + paths), deflate.part(b'},"definitions":' + definitions), deflate.part(end)
+
+
+def _part(one: ResourceDef) -> Obj:
+    from proa.meta.schema.openapi import part_v2
+
+    return part_v2(one, published([one], v3=False))
+
+
+def _part_json(one: ResourceDef) -> tuple[bytes, bytes]:
+    made = _part(one)
+    return deflate.part(_more(made["paths"])), deflate.part(_more(made["definitions"]))
+
+
+def _more(members: Obj) -> bytes:
+    """Returns members of a JSON object, to stand behind others."""
+    return b"," + encode(members)[1:-1] if members else b""
+
+
+def _roots(builtin: Iterable[ResourceDef], custom: Iterable[ResourceDef]) -> Obj:
+    from proa.meta.schema.openapi import roots_v2
+
+    known = {(one.group, one.version) for one in builtin}
+    groups = {group for group, _ in known}
+    versions = {(one.group, one.version) for one in custom} - known
+    made = roots_v2(versions)
+    return {path: item for path, item in made.items() if path.strip("/").removeprefix("apis/") not in groups}

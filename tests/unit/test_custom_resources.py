@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +16,11 @@ from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, pub
 from proa.apis.apiextensions.decoding import decoded
 from proa.apis.apiextensions.naming import TakenNames, established_status, is_established, is_served, names_status
 from proa.apis.apiextensions.outline import outline
+from proa.apiserver.openapi import PartsV2
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, copy_object
-from proa.meta.schema.openapi import document_v2, document_v3
+from proa.meta.schema.openapi import document_v3
+from proa.util import deflate
 
 OBJECT: Obj = {
     "metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "web"}},
@@ -257,11 +261,31 @@ def test_default_columns() -> None:
 
 def test_openapi_shows_custom_resources() -> None:
     made = resource()
-    custom = published([*RESOURCES, made])
+    custom = published([*RESOURCES, made], v3=True)
     assert set(custom) == {"example.x.v1.A", "example.x.v1.AList"}
     document = document_v3("apis/x.example/v1", [*RESOURCES, made], custom)
     assert document is not None
     assert "example.x.v1.A" in document["components"]["schemas"]
     assert "/apis/x.example/v1/namespaces/{namespace}/as" in document["paths"]
-    whole = document_v2([*RESOURCES, made], custom)
+
+
+async def test_documents_are_joined_from_parts() -> None:
+    builtin = [one for one in RESOURCES if one.group in ("", "apps") and one.schema]
+    parts = PartsV2()
+    v1, v2 = resources_of(two_versions())
+    whole = json.loads(gzip.decompress(await parts.json(builtin, [v1, v2])))
     assert whole["definitions"]["example.x.v1.A"]["properties"]["spec"]["properties"] == {"n": {"type": "integer"}}
+    assert {"/apis/x.example/", "/apis/x.example/v2/", "/apis/x.example/v2/as", "/api/v1/pods"} <= set(whole["paths"])
+    assert whole["swagger"] == "2.0"
+    less = json.loads(gzip.decompress(await parts.json(builtin, [v1])))
+    assert "example.x.v2.A" not in less["definitions"]
+    assert "/apis/x.example/v2/" not in less["paths"]
+    assert len(gzip.decompress(await parts.protobuf(builtin, [v1]))) > 100_000
+    assert v1.strategy.fingerprint != v2.strategy.fingerprint  # type: ignore[attr-defined]
+    assert "schema" not in v1.strategy.__dict__, "publishing keeps no schema decoded"
+
+
+def test_compressed_parts_join() -> None:
+    parts = [b"", b"one", b"x" * 100_000, bytes(range(256))]
+    assert gzip.decompress(deflate.joined(map(deflate.part, parts))) == b"".join(parts)
+    assert deflate.data_of(deflate.part(b"one")) == b"one"

@@ -9,6 +9,7 @@ import pytest
 from proa.apis.all import RESOURCES
 from proa.meta.gvk import GVK
 from proa.meta.schema import openapi
+from proa.meta.schema.custom_openapi import custom_definitions
 from tests.unit import recorded
 
 
@@ -106,6 +107,10 @@ def test_every_reference_has_its_definition(v2: Any, v3: Any) -> None:
         assert references(document) == {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
 
 
+PRESERVE, INT_OR_STRING = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"
+EITHER = [{"type": "integer"}, {"type": "string"}]
+
+
 class Widget:
     group, version, kind, plural, namespaced = "example.com", "v1", "Widget", "widgets", True
     verbs = ("create", "get", "list", "patch", "update", "watch")
@@ -113,20 +118,76 @@ class Widget:
     schema = "com.example.v1.Widget"
 
 
+def definitions_of(schema: Any, *, v3: bool) -> dict[str, Any]:
+    prefix = openapi.V3 if v3 else openapi.V2
+    return custom_definitions(GVK("example.com", "v1", "Widget"), "WidgetList", "widgets", schema, prefix, v3=v3)
+
+
 def test_custom_resources() -> None:
     spec = {"type": "object", "nullable": True, "properties": {"size": {"type": "integer", "oneOf": []}}}
     schema = {"type": "object", "properties": {"spec": spec}}
-    custom = openapi.custom_definitions(GVK("example.com", "v1", "Widget"), "WidgetList", schema)
+    custom = definitions_of(schema, v3=True)
     assert set(custom) == {"com.example.v1.Widget", "com.example.v1.WidgetList"}
     document = openapi.document_v3("apis/example.com/v1", [Widget()], custom)
     assert document is not None
     assert "/apis/example.com/v1/namespaces/{namespace}/widgets/{name}" in document["paths"]
     written = document["components"]["schemas"]["com.example.v1.Widget"]
     assert written["properties"]["spec"] == spec
+    assert "APIVersion defines" in written["properties"]["apiVersion"]["description"]
     assert references(document) == {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    v2 = openapi.document_v2([*RESOURCES, Widget()], custom)
-    assert v2["definitions"]["com.example.v1.Widget"]["properties"]["spec"] == {}
-    assert references(v2) <= {f"#/definitions/{name}" for name in v2["definitions"]}
+    part = openapi.part_v2(Widget(), definitions_of(schema, v3=False))
+    assert part["definitions"]["com.example.v1.Widget"]["properties"]["spec"] == {}
+    assert "/apis/example.com/v1/" not in part["paths"]
+    whole = {*openapi.document_v2(RESOURCES)["definitions"], *part["definitions"]}
+    assert references(part) <= {f"#/definitions/{name}" for name in whole}
+    assert list(openapi.roots_v2([("example.com", "v1")])) == ["/apis/example.com/", "/apis/example.com/v1/"]
+
+
+@pytest.mark.parametrize(
+    ("given", "v2", "v3"),
+    [
+        ({"type": "string", "x-kubernetes-validations": []}, ..., ...),
+        ({"type": "string", "nullable": True}, {}, ...),
+        ({"type": "object", PRESERVE: True, "properties": {"a": {"type": "string"}}}, {PRESERVE: True}, ...),
+        (
+            {"type": "array", "items": {"type": "string", "not": {"maxLength": 1}}},
+            {"type": "array", "items": {"type": "string"}},
+            ...,
+        ),
+        ({INT_OR_STRING: True}, {INT_OR_STRING: True}, {INT_OR_STRING: True, "anyOf": EITHER}),
+        ({INT_OR_STRING: True, "anyOf": EITHER}, {INT_OR_STRING: True}, ...),
+        (
+            {INT_OR_STRING: True, "anyOf": [{"pattern": "x"}]},
+            {INT_OR_STRING: True},
+            {INT_OR_STRING: True, "anyOf": [{"pattern": "x"}], "allOf": [{"anyOf": EITHER}]},
+        ),
+        (
+            {"type": "object", "required": ["a", "b"], "properties": {"a": {"type": "string", "nullable": True}}},
+            {"type": "object", "required": ["b"], "properties": {"a": {}}},
+            ...,
+        ),
+    ],
+)
+def test_schemas_as_published(given: Any, v2: Any, v3: Any) -> None:
+    for expected, is_v3 in ((v2, False), (v3, True)):
+        schema = {"type": "object", "properties": {"spec": given}}
+        made = definitions_of(schema, v3=is_v3)["com.example.v1.Widget"]
+        assert made["properties"]["spec"] == (given if expected is ... else expected)
+
+
+def test_unknown_fields_at_the_root_leave_nothing_to_say_in_version_2() -> None:
+    schema = {"type": "object", PRESERVE: True, "properties": {"spec": {"type": "object"}}}
+    kind = {"group": "example.com", "kind": "Widget", "version": "v1"}
+    made = definitions_of(schema, v3=False)["com.example.v1.Widget"]
+    assert made == {"type": "object", "x-kubernetes-group-version-kind": [kind]}
+    assert "spec" in definitions_of(schema, v3=True)["com.example.v1.Widget"]["properties"]
+
+
+def test_embedded_resources_have_what_every_object_has() -> None:
+    schema = {"type": "object", "properties": {"t": {"type": "object", "x-kubernetes-embedded-resource": True}}}
+    made = definitions_of(schema, v3=False)["com.example.v1.Widget"]["properties"]["t"]
+    assert set(made["properties"]) == {"apiVersion", "kind", "metadata"}
+    assert made["required"] == ["kind", "apiVersion"]
 
 
 def test_index() -> None:

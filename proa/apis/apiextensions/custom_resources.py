@@ -61,10 +61,12 @@ class CustomResourceStrategy(Strategy):
         scale: ScalePaths | None = None,
         selectable: Sequence[str] = (),
         list_kind: str = "",
+        fingerprint: Callable[[], bytes] | None = None,
     ) -> None:
         self.kind = kind
         self.list_kind = list_kind or f"{kind.kind}List"
         self._schema = schema
+        self._fingerprint = fingerprint
         self.has_status = status
         self.scale = scale
         self.selectable = tuple(selectable)
@@ -74,6 +76,15 @@ class CustomResourceStrategy(Strategy):
     def schema(self) -> Obj:
         """The structural schema, made when it is first needed."""
         return self._schema() if callable(self._schema) else self._schema
+
+    def read_schema(self) -> Obj:
+        """Returns the structural schema without keeping it, if it was not needed before."""
+        return self.schema if "schema" in self.__dict__ or not callable(self._schema) else self._schema()
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Changes with what is published about this version."""
+        return self._fingerprint() if self._fingerprint else b""
 
     def prune(self, obj: Obj) -> list[str]:
         """Removes unknown fields, in place; returns their paths. Comes before `default`."""
@@ -276,7 +287,15 @@ def _strategy(definition: Obj, version: Obj) -> CustomResourceStrategy:
         scale=paths,
         selectable=[one["jsonPath"] for one in children(version, "selectableFields")],
         list_kind=names.get("listKind") or "",
+        fingerprint=lambda: _fingerprint(definition["spec"]["scope"], names, version),
     )
+
+
+def _fingerprint(scope: str, names: Obj, version: Obj) -> bytes:
+    schema = version.get("schema") or {}
+    encoded = bytes(schema) if isinstance(schema, msgspec.Raw) else msgspec.json.encode(schema)
+    rest = msgspec.json.encode([scope, names, version["name"], version.get("subresources")], order="deterministic")
+    return hashlib.sha256(encoded + rest).digest()
 
 
 def _form(definition: Obj, version: Obj, strategies: Mapping[str, CustomResourceStrategy]) -> Form:
@@ -289,7 +308,7 @@ def _form(definition: Obj, version: Obj, strategies: Mapping[str, CustomResource
 
 
 def _resource(definition: Obj, version: Obj, strategies: Mapping[str, CustomResourceStrategy]) -> ResourceDef:
-    from proa.meta.schema.openapi import definition_name  # only where there are custom resources
+    from proa.meta.schema.custom_openapi import definition_name  # only where there are custom resources
 
     spec, names = definition["spec"], _names(definition)
     strategy = strategies[f"{spec['group']}/{version['name']}"]
@@ -335,12 +354,16 @@ def deprecation_warning(definition: Obj, version: str) -> str:
     return ""
 
 
-def published(resources: Iterable[ResourceDef]) -> dict[str, Obj]:
-    """Returns the OpenAPI definitions of the custom ones among the resources, by name."""
-    from proa.meta.schema.openapi import custom_definitions  # large, and needed only when documents are asked for
+def published(resources: Iterable[ResourceDef], *, v3: bool) -> dict[str, Obj]:
+    """Returns the OpenAPI definitions of the custom ones among the resources, by name; no schema stays decoded."""
+    from proa.meta.schema.custom_openapi import custom_definitions  # needed only when documents are asked for
+    from proa.meta.schema.openapi import V2, V3
 
     made: dict[str, Obj] = {}
     for one in resources:
-        if isinstance(one.strategy, CustomResourceStrategy):
-            made |= custom_definitions(one.strategy.kind, one.strategy.list_kind, one.strategy.schema)
+        strategy = one.strategy
+        if isinstance(strategy, CustomResourceStrategy):
+            schema = strategy.read_schema()
+            prefix = V3 if v3 else V2
+            made |= custom_definitions(strategy.kind, strategy.list_kind, one.plural, schema, prefix, v3=v3)
     return made

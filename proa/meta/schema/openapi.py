@@ -4,7 +4,8 @@ Pure: resources and custom definitions in, dicts out. A document costs some mill
 server builds it when first asked, keeps the encoded bytes, and builds anew when custom resources change.
 
 `document_names(resources)` lists what `/openapi/v3` offers, `document_v3(name, …)` builds one, `index_v3` the list
-itself, `document_v2` the other. `custom_definitions` makes the definitions of a custom resource from its schema.
+itself, `document_v2` the other; `part_v2` is what one custom resource adds to it. `custom_openapi` makes the
+definitions of custom resources.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj
 from proa.meta.schema import build
-from proa.meta.schema.operations import META, Operation, Resource, of_discovery, of_group_version
+from proa.meta.schema.operations import META, Operation, Resource, base_path, of_discovery, of_group_version
 
 INFO = {"title": "Kubernetes", "version": "v1.36.0"}
-_V2, _V3 = "#/definitions/", "#/components/schemas/"
+V2, V3 = "#/definitions/", "#/components/schemas/"
 _SPECIAL_V2: dict[str, Obj] = {"q": {"type": "string"}, "o": {"type": "string", "format": "int-or-string"}}
 _SPECIAL_V3: dict[str, Obj] = {
     "q": {"oneOf": [{"type": "string"}, {"type": "number"}]},
@@ -65,7 +66,7 @@ class _Definitions:
 
     def __init__(self, prefix: str, custom: Mapping[str, Obj]) -> None:
         self._prefix = prefix
-        self._special = _SPECIAL_V3 if prefix == _V3 else _SPECIAL_V2
+        self._special = _SPECIAL_V3 if prefix == V3 else _SPECIAL_V2
         self._custom = custom
         self._source = build.read_source()
         self._facts = build.facts()
@@ -75,16 +76,13 @@ class _Definitions:
         return [*self._facts["definitions"], *self._custom]
 
     def get(self, name: str) -> Obj:
-        if name in self._custom:
-            custom: Obj = _referring(self._custom[name], self._prefix)
-            return custom if self._prefix == _V3 else _for_v2(custom)
-        return self._builtin(name)
+        return self._custom[name] if name in self._custom else self._builtin(name)
 
     def _builtin(self, name: str) -> Obj:
         source = self._source[name]
         short = build.short_name(name)
-        defaults = self._facts["defaults"].get(short, {}) if self._prefix == _V3 else {}
-        enums = self._facts["enums"].get(short, {}) if self._prefix == _V3 else {}
+        defaults = self._facts["defaults"].get(short, {}) if self._prefix == V3 else {}
+        enums = self._facts["enums"].get(short, {}) if self._prefix == V3 else {}
         schema: Obj = {key: source[key] for key in ("description", "format") if key in source}
         special = build.SPECIAL.get(name, "")
         if special in self._special:
@@ -124,7 +122,7 @@ class _Definitions:
             prop["enum"] = list(enum)
         if "$ref" in source:
             reference = {"$ref": self._prefix + source["$ref"].removeprefix(build.PREFIX)}
-            if self._prefix == _V3 and prop:
+            if self._prefix == V3 and prop:
                 prop["allOf"] = [reference]
             else:
                 prop |= reference
@@ -136,7 +134,7 @@ class _Definitions:
         struct = "$ref" in source and source["$ref"].removeprefix(build.PREFIX) not in build.SPECIAL
         texts = not inner and (source.get("type") or [""]) in ("string", ["string", "null"]) and "format" not in source
         default: Any = {} if struct else ""
-        return self._property(source, self._prefix == _V3 and (struct or texts), default, enum)
+        return self._property(source, self._prefix == V3 and (struct or texts), default, enum)
 
     def closure(self, names: Iterable[str]) -> Obj:
         """Returns these definitions and all that they refer to, sorted by name."""
@@ -163,69 +161,6 @@ def _references(value: Any, prefix: str) -> list[str]:
     if isinstance(value, list):
         return [name for item in value for name in _references(item, prefix)]
     return []
-
-
-def _referring(value: Any, prefix: str) -> Any:
-    """Returns a custom definition with its references (`#/$defs/…`) in this version's form."""
-    if isinstance(value, dict):
-        return {
-            key: prefix + item.removeprefix(build.PREFIX) if key == "$ref" else _referring(item, prefix)
-            for key, item in value.items()
-        }
-    return [_referring(item, prefix) for item in value] if isinstance(value, list) else value
-
-
-_NOT_IN_V2 = frozenset({"oneOf", "anyOf", "not", "nullable", "x-kubernetes-validations"})
-
-
-def _for_v2(schema: Any) -> Any:
-    """Drops from a custom schema what version 2 cannot say."""
-    if isinstance(schema, list):
-        return [_for_v2(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {key: value for key, value in schema.items() if key not in _NOT_IN_V2}
-    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("nullable"):
-        kept = {key: value for key, value in kept.items() if key not in ("type", "items", "properties")}
-    if "allOf" in kept and len(kept["allOf"]) == 1 and "$ref" in kept["allOf"][0]:
-        kept |= kept.pop("allOf")[0]
-    if isinstance(kept.get("properties"), dict):
-        kept["properties"] = {field: _for_v2(inner) for field, inner in kept["properties"].items()}
-    for inner in ("items", "additionalProperties", "allOf"):
-        if inner in kept:
-            kept[inner] = _for_v2(kept[inner])
-    return kept
-
-
-def definition_name(kind: GVK) -> str:
-    """Returns the name of a custom resource's definition: com.example.v1.Widget for Widget in example.com/v1."""
-    return ".".join([*reversed(kind.group.split(".")), kind.version, kind.kind])
-
-
-def custom_definitions(kind: GVK, list_kind: str, schema: Obj) -> dict[str, Obj]:
-    """Returns the definitions of a custom resource and its list; `schema` is the CRD's openAPIV3Schema."""
-    name = definition_name(kind)
-    list_name = name.removesuffix(kind.kind) + list_kind
-    types = {
-        "apiVersion": {"type": "string", "description": "the versioned schema of this representation of an object"},
-        "kind": {"type": "string", "description": "the REST resource that this object represents"},
-    }
-    identity = {"group": kind.group, "kind": kind.kind, "version": kind.version}
-    metadata = {"$ref": build.PREFIX + META + "ObjectMeta"}
-    described = {"description": "Standard object's metadata.", "allOf": [metadata]}
-    fields = {**(schema.get("properties") or {}), **types, "metadata": described}
-    items = {"type": "array", "items": {"$ref": build.PREFIX + name}, "description": f"List of {kind.kind}s."}
-    of_list = {"$ref": build.PREFIX + META + "ListMeta"}
-    return {
-        name: {"type": "object", **schema, "properties": fields, _GVK: [identity]},
-        list_name: {
-            "description": f"{list_kind} is a list of {kind.kind}",
-            "type": "object",
-            "required": ["items"],
-            "properties": {**types, "items": items, "metadata": {"allOf": [of_list]}},
-            _GVK: [identity | {"kind": list_kind}],
-        },
-    }
 
 
 # ---------------------------------------------------------------- operations
@@ -271,7 +206,7 @@ def _operation_v3(operation: Operation) -> Obj:
     if operation.query:
         written["parameters"] = [_parameter(name, "query", v3=True) for name in operation.query]
     if operation.body:
-        content = {media: {"schema": _schema(operation.body, _V3)} for media in operation.consumes}
+        content = {media: {"schema": _schema(operation.body, V3)} for media in operation.consumes}
         written["requestBody"] = {"content": content}
         if operation.body != META + "DeleteOptions":
             written["requestBody"]["required"] = True
@@ -279,7 +214,7 @@ def _operation_v3(operation: Operation) -> Obj:
     for code, answer in operation.responses:
         response: Obj = {"description": _STATUS[code]}
         if answer:
-            response["content"] = {media: {"schema": _schema(answer, _V3)} for media in operation.produces}
+            response["content"] = {media: {"schema": _schema(answer, V3)} for media in operation.produces}
         written["responses"][code] = response
     return written
 
@@ -290,7 +225,7 @@ def _operation_v2(operation: Operation) -> Obj:
         written["consumes"] = list(operation.consumes)
     parameters = [_parameter(name, "query", v3=False) for name in operation.query]
     if operation.body:
-        body: Obj = {"name": "body", "in": "body", "schema": _schema(operation.body, _V2)}
+        body: Obj = {"name": "body", "in": "body", "schema": _schema(operation.body, V2)}
         if operation.body != META + "DeleteOptions":
             body["required"] = True
         parameters.insert(0, body)
@@ -300,7 +235,7 @@ def _operation_v2(operation: Operation) -> Obj:
     for code, answer in operation.responses:
         response: Obj = {"description": _STATUS[code]}
         if answer:
-            response["schema"] = _schema(answer, _V2)
+            response["schema"] = _schema(answer, V2)
         written["responses"][code] = response
     return written
 
@@ -312,7 +247,7 @@ def _paths(operations: Iterable[Operation], *, v3: bool) -> Obj:
     return {path: _path_item(by_path[path], v3=v3) for path in sorted(by_path)}
 
 
-def _kinds(resources: Iterable[Resource], custom: Mapping[str, Obj]) -> dict[GVK, str]:
+def _kinds(resources: Iterable[Resource]) -> dict[GVK, str]:
     """Maps kinds to definition names."""
     known = {GVK(*kind): name for name, kinds in build.facts()["kinds"].items() for kind in kinds}
     known |= {GVK(one.group, one.version, one.kind): one.schema for one in resources if one.schema}
@@ -355,12 +290,12 @@ def document_v3(name: str, resources: Sequence[Resource], custom: Mapping[str, O
     root, _, rest = name.partition("/")
     group, _, version = rest.rpartition("/") if root == "apis" else ("", "", rest)
     if root in ("api", "apis") and version and (group or root == "api"):
-        operations = of_group_version(resources, group, version, _kinds(resources, custom))
+        operations = of_group_version(resources, group, version, _kinds(resources))
     else:
         groups = {one.group for one in resources}
         operations = [one for one in of_discovery(groups) if one.path.strip("/") == name]
     used = {answer for one in operations for _, answer in one.responses} | {one.body for one in operations}
-    schemas = _Definitions(_V3, custom).closure(used - {"", "string"})
+    schemas = _Definitions(V3, custom).closure(used - {"", "string"})
     return {
         "openapi": "3.0.0",
         "info": INFO,
@@ -369,15 +304,14 @@ def document_v3(name: str, resources: Sequence[Resource], custom: Mapping[str, O
     }
 
 
-def document_v2(resources: Sequence[Resource], custom: Mapping[str, Obj] | None = None) -> Obj:
-    """Builds the v2 document of the whole API."""
-    custom = custom or {}
-    kinds = _kinds(resources, custom)
+def document_v2(resources: Sequence[Resource]) -> Obj:
+    """Builds the v2 document of built-in resources; each custom one adds its `part_v2`, their groups `roots_v2`."""
+    kinds = _kinds(resources)
     versions = sorted({(one.group, one.version) for one in resources})
     operations = of_discovery(sorted({group for group, _ in versions}))
     for group, version in versions:
         operations += of_group_version(resources, group, version, kinds)
-    definitions = _Definitions(_V2, custom)
+    definitions = _Definitions(V2, {})
     return {
         "swagger": "2.0",
         "info": INFO,
@@ -386,3 +320,24 @@ def document_v2(resources: Sequence[Resource], custom: Mapping[str, Obj] | None 
         "securityDefinitions": _security(),
         "security": [{"BearerToken": []}],
     }
+
+
+def part_v2(resource: Resource, custom: Mapping[str, Obj]) -> Obj:
+    """Returns the paths and definitions of one custom resource in the v2 document."""
+    operations = of_group_version([resource], resource.group, resource.version, _kinds([resource]))
+    root = base_path(resource.group, resource.version) + "/"
+    return {
+        "paths": _paths((one for one in operations if one.path != root), v3=False),
+        "definitions": dict(custom),
+    }
+
+
+def roots_v2(versions: Iterable[tuple[str, str]]) -> Obj:
+    """Returns the paths of discovery for groups (with their versions) that only custom resources have."""
+    found = sorted(set(versions))
+    groups = sorted({group for group, _ in found})
+    common = {one.path for one in of_discovery([])}
+    operations = [one for one in of_discovery(groups) if one.path not in common]
+    for group, version in found:
+        operations += of_group_version([], group, version, {})
+    return _paths(operations, v3=False)
