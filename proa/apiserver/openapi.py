@@ -57,13 +57,13 @@ class OpenApi:
         if chosen is None:
             return Response(status=406)
         tag = self._hashes["v2"]
+        name, make = ("v2", self._v2_parts.json) if chosen == JSON else ("v2.pb", self._v2_parts.protobuf)
         custom = [one for one in self._resources.all() if one.custom]
-        if chosen == JSON:
-            return self._answer(
-                call, self._document("v2", tag, lambda: self._v2_parts.json(self._builtin(), custom)), tag, JSON
-            )
-        body = self._document("v2.pb", tag, lambda: self._v2_parts.protobuf(self._builtin(), custom))
-        return self._answer(call, body, tag, _V2_PROTOBUF)
+        async with self._building:
+            kept = self._kept.get(name)
+            if kept is None or kept[0] != tag:
+                kept = self._kept[name] = tag, await make(self._builtin(), custom)
+        return self._answer(call, kept[1], tag, chosen)
 
     @staticmethod
     def _v2_type(call: HttpCall) -> str | None:

@@ -1,8 +1,8 @@
 """OpenAPI definitions of custom resources, from their structural schemas, in the form of either version.
 
-Follows upstream's publishing: a resource gets apiVersion, kind and metadata, and so do embedded resources; a value that
-is an integer or a string says so with anyOf; version 2 loses what it cannot say or what kubectl's client-side validation
-would misread (junctors, nullable, fields beside unknown ones).
+Follows upstream's publishing: a resource gets apiVersion, kind and metadata, and so do embedded resources; a value
+that is an integer or a string says so with anyOf; version 2 loses what it cannot say or what kubectl's client-side
+validation would misread (junctors, nullable, fields beside unknown ones).
 """
 
 from __future__ import annotations
