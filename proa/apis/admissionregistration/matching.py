@@ -129,8 +129,14 @@ def _resources(items: list[str], path: str) -> Errors:
     return errors
 
 
-def match_conditions(conditions: list[Obj], path: str) -> Errors:
-    """Checks CEL match conditions and their names."""
+def match_conditions(owner: Obj, path: str) -> Errors:
+    """Checks the CEL match conditions of a policy's spec or a webhook, and their names."""
+    conditions = children(owner, "matchConditions")
+    if not conditions:
+        return []
+    from proa.apis.admissionregistration import expressions  # only where there are some
+
+    scope = expressions.condition_scope(owner)
     errors: Errors = []
     if len(conditions) > _CONDITIONS_MAX:
         errors.append(too_many_field(path, len(conditions), _CONDITIONS_MAX))
@@ -141,9 +147,7 @@ def match_conditions(conditions: list[Obj], path: str) -> Errors:
         if not expression:
             errors.append(required_field(f"{where}.expression"))
         else:
-            from proa.apis.admissionregistration.expressions import check_expression  # only where there are some
-
-            errors += check_expression(one["expression"], f"{where}.expression", "bool")
+            errors += scope.check(one["expression"], f"{where}.expression", expressions.TO_BOOL)
         if not name:
             errors.append(required_field(f"{where}.name"))
             continue

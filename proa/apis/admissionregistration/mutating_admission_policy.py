@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proa.apis import tables
 from proa.apis.admissionregistration.policies import PolicyStrategy, param_kind_cell
@@ -14,19 +14,24 @@ from proa.apis.shape import children
 from proa.meta.errors import forbidden_field, required_field, unsupported_field
 from proa.meta.objects import Obj, name_of
 
+if TYPE_CHECKING:
+    from proa.apis.admissionregistration.expressions import Scope
+
 _PATCH_KEYS = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
 _REINVOCATION_POLICIES = ("IfNeeded", "Never")
 
 
 class MutatingAdmissionPolicyStrategy(PolicyStrategy):
+    patches = True
+
     def validate(self, obj: Obj) -> Errors:
         spec = obj.get("spec") or {}
-        errors = self.validate_head(spec)
+        scope, errors = self.validate_head(spec)
         mutations = children(spec, "mutations")
         if not mutations:
             errors.append(required_field("spec.mutations", "mutations must contain at least one item"))
         for index, one in enumerate(mutations):
-            errors += _mutation(one, f"spec.mutations[{index}]")
+            errors += _mutation(one, scope, f"spec.mutations[{index}]")
         policy = spec.get("reinvocationPolicy") or ""
         if not policy:
             errors.append(required_field("spec.reinvocationPolicy"))
@@ -35,7 +40,9 @@ class MutatingAdmissionPolicyStrategy(PolicyStrategy):
         return errors
 
 
-def _mutation(one: Obj, path: str) -> Errors:
+def _mutation(one: Obj, scope: Scope, path: str) -> Errors:
+    from proa.apis.admissionregistration.expressions import TO_OBJECT, TO_PATCH
+
     kind = one.get("patchType") or ""
     if not kind:
         return [required_field(f"{path}.patchType")]
@@ -51,6 +58,9 @@ def _mutation(one: Obj, path: str) -> Errors:
             errors.append(required_field(f"{path}.{key}", f"must be specified when patchType is {kind}"))
         elif not (given.get("expression") or "").strip():
             errors.append(required_field(f"{path}.{key}.expression", "expression is not specified"))
+        else:
+            wanted = TO_OBJECT if key == "applyConfiguration" else TO_PATCH
+            errors += scope.check(given["expression"], f"{path}.{key}.expression", wanted)
     return errors
 
 

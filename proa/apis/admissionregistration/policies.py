@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proa.apis import fields
 from proa.apis.admissionregistration.matching import (
@@ -20,11 +20,15 @@ from proa.meta import names
 from proa.meta.errors import duplicate_field, forbidden_field, invalid_field, required_field, unsupported_field
 from proa.meta.objects import Obj
 
+if TYPE_CHECKING:
+    from proa.apis.admissionregistration.expressions import Scope
+
 _NOT_FOUND_ACTIONS = ("Deny", "Allow")
 
 
 class PolicyStrategy(Strategy):
     generation = True
+    patches = False  # whether its expressions make patches
 
     def default(self, obj: Obj) -> None:
         spec = child(obj, "spec")
@@ -33,8 +37,11 @@ class PolicyStrategy(Strategy):
         if spec.get("matchConstraints") is not None:
             default_match_resources(spec["matchConstraints"])
 
-    def validate_head(self, spec: Obj) -> Errors:
-        """Checks what both kinds of policies have, up to their rules."""
+    def validate_head(self, spec: Obj) -> tuple[Scope, Errors]:
+        """Checks what both kinds of policies have, up to their rules; returns the names that those may use, too."""
+        from proa.apis.admissionregistration.expressions import policy_scope  # only where there is a policy
+
+        scope = policy_scope(spec, patches=self.patches)
         errors: Errors = []
         if not spec.get("failurePolicy"):
             errors.append(required_field("spec.failurePolicy"))
@@ -47,8 +54,8 @@ class PolicyStrategy(Strategy):
             errors.append(required_field("spec.matchConstraints"))
         else:
             errors += match_resources(match, "spec.matchConstraints", rules_required=True)
-        errors += match_conditions(children(spec, "matchConditions"), "spec.matchConditions")
-        return errors + _variables(children(spec, "variables"), "spec.variables")
+        errors += match_conditions(spec, "spec.matchConditions")
+        return scope, errors + _variables(children(spec, "variables"), scope, "spec.variables")
 
 
 def _param_kind(kind: Obj, path: str) -> Errors:
@@ -70,7 +77,7 @@ def _param_kind(kind: Obj, path: str) -> Errors:
     return errors
 
 
-def _variables(variables: list[Obj], path: str) -> Errors:
+def _variables(variables: list[Obj], scope: Scope, path: str) -> Errors:
     errors: Errors = []
     seen: set[str] = set()
     for index, one in enumerate(variables):
@@ -82,8 +89,14 @@ def _variables(variables: list[Obj], path: str) -> Errors:
         if name and name in seen:
             errors.append(duplicate_field(f"{where}.name", name))
         seen.add(name)
-        if not (one.get("expression") or "").strip():
+        expression = one.get("expression") or ""
+        if not expression.strip():
             errors.append(required_field(f"{where}.expression", "expression is not specified"))
+            continue
+        try:
+            scope.add_variable(name, expression)
+        except ValueError as error:
+            errors.append(invalid_field(f"{where}.expression", expression, str(error)))
     return errors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proa.apis import fields, tables
 from proa.apis.admissionregistration.policies import PolicyStrategy, param_kind_cell
@@ -15,6 +15,9 @@ from proa.apis.shape import child, children, keep_status
 from proa.meta import names
 from proa.meta.errors import duplicate_field, invalid_field, required_field
 from proa.meta.objects import Obj, name_of
+
+if TYPE_CHECKING:
+    from proa.apis.admissionregistration.expressions import Scope
 
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 _NOTHING_TO_CHECK = "validations or auditAnnotations must contain at least one item"
@@ -34,16 +37,16 @@ class ValidatingAdmissionPolicyStrategy(PolicyStrategy):
 
     def validate(self, obj: Obj) -> Errors:
         spec = obj.get("spec") or {}
-        errors = self.validate_head(spec)
+        scope, errors = self.validate_head(spec)
         validations, annotations = children(spec, "validations"), children(spec, "auditAnnotations")
         if not validations and not annotations:
             for key in ("validations", "auditAnnotations"):
                 errors.append(required_field(f"spec.{key}", _NOTHING_TO_CHECK))
         for index, one in enumerate(validations):
-            errors += _validation(one, f"spec.validations[{index}]")
+            errors += _validation(one, scope, f"spec.validations[{index}]")
         seen: set[str] = set()
         for index, one in enumerate(annotations):
-            errors += _annotation(one, name_of(obj), f"spec.auditAnnotations[{index}]")
+            errors += _annotation(one, scope, name_of(obj), f"spec.auditAnnotations[{index}]")
             key = one.get("key") or ""
             if key in seen:
                 errors.append(duplicate_field(f"spec.auditAnnotations[{index}].key", key))
@@ -51,16 +54,15 @@ class ValidatingAdmissionPolicyStrategy(PolicyStrategy):
         return errors
 
 
-def _validation(one: Obj, path: str) -> Errors:
+def _validation(one: Obj, scope: Scope, path: str) -> Errors:
+    from proa.apis.admissionregistration.expressions import TO_BOOL, TO_STRING
+
     errors: Errors = []
     if not (one.get("expression") or "").strip():
         errors.append(required_field(f"{path}.expression", "expression is not specified"))
     shown = one.get("messageExpression")
-    from proa.apis.admissionregistration.expressions import check_expression  # only where there are some
-
-    for key, wanted in (("expression", "bool"), ("messageExpression", "string")):
-        if (one.get(key) or "").strip():
-            errors += check_expression(one[key], f"{path}.{key}", wanted)
+    errors += scope.check(one.get("expression") or "", f"{path}.expression", TO_BOOL)
+    errors += scope.check(shown or "", f"{path}.messageExpression", TO_STRING, authorizer=False)
     if shown and not shown.strip():
         detail = "must be non-empty if specified"
         errors.append(invalid_field(f"{path}.messageExpression", shown, detail))
@@ -72,7 +74,9 @@ def _validation(one: Obj, path: str) -> Errors:
     return errors + fields.one_of(one.get("reason"), f"{path}.reason", _REASONS, missing="skip")
 
 
-def _annotation(one: Obj, policy: str, path: str) -> Errors:
+def _annotation(one: Obj, scope: Scope, policy: str, path: str) -> Errors:
+    from proa.apis.admissionregistration.expressions import TO_ANNOTATION
+
     key, expression = f"{policy}/{one.get('key') or ''}", (one.get("valueExpression") or "").strip()
     errors = problems(names.qualified_name(key), f"{path}.key", key)
     if not expression:
@@ -80,6 +84,8 @@ def _annotation(one: Obj, policy: str, path: str) -> Errors:
     elif len(expression) > _EXPRESSION_LENGTH_MAX:
         detail = f"must not exceed {_EXPRESSION_LENGTH_MAX} bytes in length"
         errors.append(required_field(f"{path}.valueExpression", detail))
+    else:
+        errors += scope.check(expression, f"{path}.valueExpression", TO_ANNOTATION)
     return errors
 
 

@@ -90,7 +90,7 @@ def _webhook(webhook: Obj, path: str) -> Errors:
     for key in ("namespaceSelector", "objectSelector"):
         errors += fields.label_selector(webhook.get(key), f"{path}.{key}")
     errors += client_config(webhook.get("clientConfig") or {}, f"{path}.clientConfig")
-    return errors + match_conditions(children(webhook, "matchConditions"), f"{path}.matchConditions")
+    return errors + match_conditions(webhook, f"{path}.matchConditions")
 
 
 def _review_versions(versions: list[str], path: str) -> Errors:

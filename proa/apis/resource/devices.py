@@ -143,7 +143,12 @@ def selector(one: Obj, path: str) -> Errors:
     cel = one.get("cel")
     if cel is None:
         return [required_field(f"{path}.cel")]
-    return [] if (cel.get("expression") or "").strip() else [required_field(f"{path}.cel.expression")]
+    expression = cel.get("expression") or ""
+    if not expression.strip():
+        return [required_field(f"{path}.cel.expression")]
+    from proa.apis.resource.expressions import check_selector  # only where there is one
+
+    return check_selector(expression, f"{path}.cel.expression")
 
 
 def _names_of_requests(one: Obj, path: str, known: Iterable[str]) -> Errors:

@@ -6,7 +6,7 @@ that a schema's types are made as far as an expression looks. One capital letter
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -42,6 +42,11 @@ def map_of(key: Type, value: Type) -> Type:
 
 def optional_of(value: Type) -> Type:
     return Type("optional_type", (value,))
+
+
+def message(name: str, fields: Mapping[str, Type]) -> Type:
+    """Returns an object type with these fields."""
+    return Type(name, (), lambda field: (field, fields[field]) if field in fields else None)
 
 
 def is_dyn(one: Type) -> bool:
