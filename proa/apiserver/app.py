@@ -19,7 +19,6 @@ from proa.apis.all import RESOURCES
 from proa.apis.bootstrap_objects import policies
 from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
-from proa.apiserver.admission.webhooks import WebhookCaller
 from proa.apiserver.aggregator.remote import Clients
 from proa.apiserver.aggregator.run import Aggregator
 from proa.apiserver.aggregator.trust import PublishedTrust, trust_data
@@ -50,6 +49,7 @@ from proa.apiserver.services.pools import MANAGED_BY, AddressPool, Owner, PortPo
 from proa.apiserver.special.endpoints import ServiceEndpoints
 from proa.apiserver.special.install import install_special
 from proa.apiserver.special.nodes import Nodes
+from proa.apiserver.webhookcaller import WebhookCaller
 from proa.client.resources import IPADDRESSES, SERVICES
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, labels_of, name_of

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from proa.apis.registry import ResourceDef
 from proa.client.interface import ApiRequest, UserInfo, WatchEvent
+from proa.meta.gvk import GVK
 from proa.meta.objects import Obj
 from proa.wire.http import Request, Response
 
@@ -62,11 +63,24 @@ class Authorizer(Protocol):
     def authorize(self, attributes: Attributes) -> Decision: ...
 
 
+@dataclass(slots=True)
+class Reinvocation:
+    """A second round of the mutating plugins: `wanted` if a webhook or policy changed the object, then `running`.
+
+    `memory` is what each plugin remembers of the first round, by its name.
+    """
+
+    wanted: bool = False
+    running: bool = False
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(slots=True, kw_only=True)
 class AdmissionRequest:
     """`operation` is CREATE, UPDATE, DELETE or CONNECT. Mutating plugins change `obj` (the request's own);
     `old` is shared and never changed. Warnings become Warning headers, annotations (of keys such as
-    `podsecurity.kubernetes.io/audit`) those of the request's audit event."""
+    `podsecurity.kubernetes.io/audit`) those of the request's audit event. `kind` is what `obj` is, where that is not
+    the resource's own kind (the Eviction of a pod); `deletion` are the DeleteOptions of a deletion."""
 
     user: UserInfo
     operation: str
@@ -80,6 +94,11 @@ class AdmissionRequest:
     options: Mapping[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    kind: GVK | None = None
+    # Of a custom resource: makes (object, apiVersion) an object of another version.
+    convert: Callable[[Obj, str], Awaitable[Obj]] | None = None
+    deletion: Obj | None = None
+    reinvocation: Reinvocation | None = None
 
 
 class AdmissionPlugin(Protocol):

@@ -64,6 +64,13 @@ def _custom_scale(strategy: CustomResourceStrategy, obj: Obj) -> Obj:
     }
 
 
+def scaled(resource: ResourceDef, obj: Obj, scale: Obj) -> Obj:
+    """Returns the workload as a Scale wants it."""
+    made: Obj = copy_object(obj)
+    _set_replicas(resource, made, (scale.get("spec") or {}).get("replicas") or 0)
+    return made
+
+
 def _set_replicas(resource: ResourceDef, obj: Obj, replicas: int) -> None:
     path = ["spec", "replicas"]
     if isinstance(resource.strategy, CustomResourceStrategy) and resource.strategy.scale is not None:

@@ -19,7 +19,7 @@ from tests.recorded import folder
 
 # theme -> steps that differ at most
 API_SERVER_ALONE = {
-    "admission-policies": 15,
+    "admission-policies": 0,
     "apply": 0,
     "authorization": 0,
     "certificates": 0,
@@ -43,7 +43,7 @@ API_SERVER_ALONE = {
     "subresources": 0,
     "tables": 0,
     "updates": 0,
-    "validation": 3,
+    "validation": 0,
     "watch": 6,
 }
 WITH_CONTROLLERS = {"controllers": 0}

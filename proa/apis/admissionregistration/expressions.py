@@ -7,7 +7,6 @@ their own, `variables` those of the policy's earlier variables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 

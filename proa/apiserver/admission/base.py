@@ -41,6 +41,12 @@ def name_of_request(request: AdmissionRequest) -> str:
     return request.name or metadata(request.obj or {}).get("generateName") or ""
 
 
+def namespace_of_request(request: AdmissionRequest) -> str:
+    """Returns the namespace that webhooks and policies see; a namespace lies in itself."""
+    resource = request.resource
+    return request.name if resource.plural == "namespaces" and not resource.group else request.namespace
+
+
 def refusal(request: AdmissionRequest, why: str) -> StatusError:
     """Returns the 403 with which a plugin refuses a request."""
     return forbidden(request.resource.gvr, name_of_request(request), why)

@@ -19,6 +19,8 @@ from proa.apiserver.admission.pods import (
     TaintNodesByCondition,
 )
 from proa.apiserver.admission.podsecurity import PodSecurity
+from proa.apiserver.admission.policies.mutating import MutatingPolicies
+from proa.apiserver.admission.policies.validating import ValidatingPolicies
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.admission.serviceaccount import ServiceAccount
 from proa.apiserver.admission.volumes import (
@@ -56,8 +58,10 @@ def default_admission(
         DefaultIngressClass(live),
         DefaultStorageClass(live),
         PodTopologyLabels(live),
-        MutatingWebhooks(live, resources, caller),
+        MutatingPolicies(live, resources, authorization),
+        MutatingWebhooks(live, resources, caller, authorization),
         RoleEscalation(authorization),
-        ValidatingWebhooks(live, resources, caller),
+        ValidatingPolicies(live, resources, authorization),
+        ValidatingWebhooks(live, resources, caller, authorization),
         ResourceQuota(live),
     ]

@@ -13,8 +13,8 @@ from uuid import uuid4
 import msgspec
 
 from proa.apis.apiextensions.conversion import ConversionFailed, converted_objects, review_of, review_version
-from proa.apiserver.admission.webhooks import CallFailed, WebhookCaller
 from proa.apiserver.encoding import encode
+from proa.apiserver.webhookcaller import CallFailed, WebhookCaller
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj
 

@@ -109,6 +109,14 @@ def _from_query(parameters: Mapping[str, str]) -> Obj:
     return options
 
 
+def _options(asked: DeleteRequest) -> Obj:
+    """Returns the DeleteOptions that a deletion stands for, as admission shows them."""
+    options: Obj = {"gracePeriodSeconds": asked.grace_seconds, "propagationPolicy": asked.propagation}
+    preconditions = {"uid": asked.uid, "resourceVersion": asked.resource_version}
+    options["preconditions"] = {key: value for key, value in preconditions.items() if value is not None} or None
+    return {key: value for key, value in options.items() if value is not None}
+
+
 def answers_with_object(resource: ResourceDef) -> bool:
     """Tells whether a deletion that is done answers with the object."""
     return resource.plural in _ANSWERS_WITH_OBJECT.get(resource.group, ())
@@ -131,6 +139,7 @@ async def delete(store: GenericStore, call: Call, asked: DeleteRequest) -> Writt
             raise forbidden(resource.gvr, call.name, refusal)
         if not admitted:
             admission = store._admission(call, "DELETE", None, old)
+            admission.deletion = _options(asked)
             await shared.admission.mutate(admission)
             await shared.admission.validate(admission)
             admitted = True

@@ -183,6 +183,10 @@ class Forms:
         """Returns an object of any version in another, by the conversion strategy None."""
         return self._form.coerce(copy_object(obj), api_version)
 
+    async def between(self, obj: Obj, api_version: str) -> Obj:
+        """Returns an object of any version in another; raises the 500 StatusError if the webhook fails."""
+        return await self.assisted(lambda convert: convert(obj, api_version))
+
     async def assisted(self, compute: Callable[[Convert], T]) -> T:
         """Runs a pure computation that converts objects between versions: again, each time it lacks a conversion.
 

@@ -82,8 +82,14 @@ class AdmissionChain:
         self._validating = [one.validate for one in plugins if type(one).validate is not Plugin.validate]
 
     async def mutate(self, request: AdmissionRequest) -> None:
+        """Runs the mutating plugins; all of them once more if a webhook or policy changed the object."""
         for mutate in self._mutating:
             await mutate(request)
+        again = request.reinvocation
+        if again is not None and again.wanted:
+            again.running = True
+            for mutate in self._mutating:
+                await mutate(request)
 
     async def validate(self, request: AdmissionRequest) -> None:
         for validate in self._validating:

@@ -190,6 +190,7 @@ class GenericStore:
         shared, resource, strategy = self.shared, self.resource, self.resource.strategy
         if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
             raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+        self._match_namespace(call, obj["metadata"])  # admission may have changed it
         call.warnings += metadata.drop_duplicate_owners(obj)
         meta = obj["metadata"]
         now = rfc3339(shared.clock.now())
@@ -439,6 +440,7 @@ class GenericStore:
             options=call.parameters,
             warnings=call.warnings,
             annotations=call.annotations,
+            convert=self.forms.between if self.forms is not None else None,
         )
 
 

@@ -24,6 +24,14 @@ class _Failed(Exception):
     pass
 
 
+class _Unmet(_Failed):
+    pass
+
+
+class UnmetTest(StatusError):
+    """A `test` operation found something else; as any failed operation, a 422."""
+
+
 def check(patch: Any) -> list[str]:
     """Checks the patch's shape; returns problems that only strict validation refuses. Raises StatusError (400, 413)."""
     if not isinstance(patch, list):
@@ -62,6 +70,9 @@ def apply(document: Any, patch: list[Obj]) -> Any:
                     raise _Failed
             act(root, operation)
         check_bounds(root)
+    except _Unmet:
+        error = rejected()
+        raise UnmetTest(error.code, error.reason, error.message, error.details) from None
     except (_Failed, Malformed, RecursionError):
         raise rejected() from None
     return root[""]
@@ -160,7 +171,7 @@ def _test(root: Obj, operation: Obj) -> None:
     whole = operation.get("path") == ""
     found = root[""] if whole else _get(*_parent(root, operation.get("path")))
     if not _same(found, operation.get("value")):
-        raise _Failed
+        raise _Unmet
 
 
 def _same(first: Any, second: Any) -> bool:
