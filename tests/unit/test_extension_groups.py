@@ -26,13 +26,8 @@ GROUPS = {
     "scheduling.k8s.io",
     "storage.k8s.io",
 }
-CEL = "needs CEL expressions to be compiled or run"
 SERVER = "is the server's part, not the strategy's"
 KNOWN = {
-    **{f"validation/validatingadmissionpolicy[{index}]": CEL for index in (13, 15)},
-    "validation/resourceclaim[6]": CEL,
-    "admission-policies/mutating[7]": CEL,
-    "admission-policies/mutating[8]": CEL,
     "custom-resources/bad-definitions[37]": "needs the cost of CEL expressions to be estimated",
     "custom-resources/life-and-validation[51]": SERVER,
     "custom-resources/life-and-validation[73]": SERVER,
