@@ -21,6 +21,7 @@ from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.aggregator.remote import Clients
 from proa.apiserver.aggregator.run import Aggregator
+from proa.apiserver.aggregator.specs import RemoteSpecs
 from proa.apiserver.aggregator.trust import PublishedTrust, trust_data
 from proa.apiserver.api import Core
 from proa.apiserver.audit import AuditLog
@@ -231,7 +232,7 @@ class ApiServer:
         self._trust = PublishedTrust(self.api, self.live, trust_data(options.client_authority, options.front_proxy))
         Metrics(self.http.in_flight, self.store.counts).install(self.http)
         self._install_openid()
-        OpenApi(self.resources).install(self.http)
+        OpenApi(self.resources, RemoteSpecs(self.aggregator.remotes)).install(self.http)
         self.custom_resources = CustomResources(self.api)
         self.flow_schemas = FlowSchemas(self.api, self.live)
         self._bootstrapped = False

@@ -14,14 +14,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import msgspec
+
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, published
 from proa.apis.apiextensions.forms import Form
 from proa.apis.registry import ResourceDef
+from proa.apiserver.aggregator.specs import RemoteSpecs, Spec
 from proa.apiserver.documents import VERSION
 from proa.apiserver.encoding import encode
 from proa.apiserver.negotiation import JSON, accept_clauses
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import TEXT, HttpCall, HttpServer
+from proa.meta.errors import unavailable
 from proa.meta.objects import Obj
 from proa.util import deflate
 from proa.wire.http import Response
@@ -33,16 +37,18 @@ T = TypeVar("T")
 
 
 class OpenApi:
-    """Serves the documents of everything that `resources` holds."""
+    """Serves the documents of everything that `resources` holds, and of what extension servers serve."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, remotes: RemoteSpecs) -> None:
         self._resources = resources
+        self._remotes = remotes
         self._generation = -1
         self._hashes: dict[str, str] = {}
         self._by_version: dict[GroupVersion, list[ResourceDef]] = {}
         self._v2_parts = PartsV2()
         self._building = asyncio.Lock()
         self._kept: dict[str, tuple[str, bytes]] = {}  # document: the hash it was built for, compressed bytes
+        self._merged: dict[str, tuple[str, bytes]] = {}  # v2 documents with what others serve, by media type
 
     def install(self, server: HttpServer) -> None:
         server.paths["/openapi/v2"] = self._v2
@@ -56,14 +62,34 @@ class OpenApi:
         chosen = self._v2_type(call)
         if chosen is None:
             return Response(status=406)
+        parts = [one for one in await self._remotes.current() if one.part is not None]
+        async with self._building:
+            if parts:
+                tag, body = await self._merged_v2(chosen, parts)
+            else:
+                tag, body = await self._own_v2(chosen)
+        return self._answer(call, body, tag, chosen)
+
+    async def _own_v2(self, chosen: str) -> tuple[str, bytes]:
+        """Returns the hash and the compressed bytes of what this server serves itself."""
         tag = self._hashes["v2"]
         name, make = ("v2", self._v2_parts.json) if chosen == JSON else ("v2.pb", self._v2_parts.protobuf)
-        custom = [one for one in self._resources.all() if one.custom]
-        async with self._building:
-            kept = self._kept.get(name)
-            if kept is None or kept[0] != tag:
-                kept = self._kept[name] = tag, await make(self._builtin(), custom)
-        return self._answer(call, kept[1], tag, chosen)
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != tag:
+            custom = [one for one in self._resources.all() if one.custom]
+            kept = self._kept[name] = tag, await make(self._builtin(), custom)
+        return kept
+
+    async def _merged_v2(self, chosen: str, remotes: Sequence[Spec]) -> tuple[str, bytes]:
+        """Returns the same with what extension servers serve."""
+        texts = [self._hashes["v2"], *(f"{one.name}={one.tag}" for one in remotes)]
+        tag = hashlib.sha512(" ".join(texts).encode()).hexdigest().upper()
+        kept = self._merged.get(chosen)
+        if kept is None or kept[0] != tag:
+            _, own = await self._own_v2(JSON)
+            parts = [one.part for one in remotes if one.part is not None]
+            kept = self._merged[chosen] = tag, await asyncio.to_thread(_merge, own, parts, chosen)
+        return kept
 
     @staticmethod
     def _v2_type(call: HttpCall) -> str | None:
@@ -78,13 +104,15 @@ class OpenApi:
         from proa.meta.schema.openapi import index_v3
 
         self._refresh()
-        body = encode(index_v3({name: tag for name, tag in self._hashes.items() if name != "v2"}))
-        return Response(headers=[("Content-Type", TEXT)], body=body)
+        hashes = {name: tag for name, tag in self._hashes.items() if name != "v2"}
+        hashes |= {one.name: one.v3_hash for one in await self._remotes.current() if one.v3_hash}
+        return Response(headers=[("Content-Type", TEXT)], body=encode(index_v3(hashes)))
 
     async def _v3(self, call: HttpCall) -> Response:
         self._refresh()
         name = call.info.path.removeprefix("/openapi/v3/").strip("/")
-        tag = self._hashes.get(name)
+        remote = next((one for one in await self._remotes.current() if one.name == name and one.v3_hash), None)
+        tag = remote.v3_hash if remote is not None else self._hashes.get(name)
         if tag is None or name == "v2":
             return Response(status=404)
         if not any(clause.media_type in (JSON, "*/*") for clause in accept_clauses(call.accept)):
@@ -94,7 +122,8 @@ class OpenApi:
             return Response(status=301, headers=[("Location", f"/openapi/v3/{name}?hash={tag}")])
         kept = self._kept.get(name)
         if kept is None or kept[0] != tag:
-            kept = self._kept[name] = tag, gzip.compress(self._build_v3(name), 6)
+            document = await _document_of(remote) if remote is not None else self._build_v3(name)
+            kept = self._kept[name] = tag, gzip.compress(document, 6)
         caching = [("Cache-Control", "public, immutable")] if asked else []
         return self._answer(call, kept[1], tag, JSON, caching)
 
@@ -151,6 +180,26 @@ class OpenApi:
         else:
             chosen = list(self._resources.all())
         return encode(document_v3(name, [_named(one) for one in chosen], published(chosen, v3=True)))
+
+
+async def _document_of(remote: Spec) -> bytes:
+    """Returns an extension server's v3 document; raises the 503 StatusError."""
+    try:
+        return await remote.v3()
+    except (OSError, ValueError) as error:
+        raise unavailable(f"the OpenAPI document of {remote.name} cannot be had: {error}") from error
+
+
+def _merge(own: bytes, parts: Sequence[Obj], media_type: str) -> bytes:
+    """Returns our own compressed v2 document with others' parts, compressed, in a media type."""
+    from proa.meta.schema.merging import merged
+
+    document = merged(msgspec.json.decode(gzip.decompress(own)), parts)
+    if media_type == JSON:
+        return gzip.compress(encode(document), 6)
+    from proa.apiserver.openapi_protobuf import encode_v2
+
+    return gzip.compress(encode_v2(document), 6)
 
 
 def _named(one: ResourceDef) -> ResourceDef:

@@ -165,6 +165,31 @@ def test_discovery_shows_what_the_server_serves(extension: Extension) -> None:
     assert api.get("/apis", headers={**AGGREGATED, "If-None-Match": listed.headers["etag"]}).status == 304
 
 
+def test_openapi_is_merged(extension: Extension) -> None:
+    api = extension.api
+    first = api.get("/openapi/v2")
+    document = first.ok()
+    assert f"{BASE}/namespaces/{{namespace}}/flunders" in document["paths"]
+    assert "/healthz" not in document["paths"]
+    definitions = document["definitions"]
+    meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+    shown = definitions["com.example.wardle.v1alpha1.Flunder"]["properties"]["metadata"]
+    assert shown == {"$ref": f"#/definitions/{meta}_v2"}
+    assert "managedFields" in definitions[meta]["properties"]
+    assert "com.example.Unused" not in definitions
+    assert api.get("/openapi/v2", headers={"If-None-Match": first.headers["etag"]}).status == 304
+    protobuf = {"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"}
+    assert b"com.example.wardle.v1alpha1.Flunder" in api.get("/openapi/v2", headers=protobuf).body
+    name = f"apis/{GROUP}/{VERSION}"
+    url = json.loads(api.get("/openapi/v3").ok())["paths"][name]["serverRelativeURL"]
+    assert url.startswith(f"/openapi/v3/{name}?hash=")
+    # The server has no v3 document of its own: it is made from the other.
+    third = api.get(url).ok()
+    assert third["openapi"] == "3.0.0"
+    assert third["components"]["schemas"]["com.example.wardle.v1alpha1.Flunder"]["type"] == "object"
+    assert api.get(f"/openapi/v3/{name}?hash=old").status == 301
+
+
 def test_in_process_clients_reach_it_as_the_same_users(extension: Extension) -> None:
     cluster = extension.cluster
     made = cluster.run(cluster.client.create(FLUNDERS, flunder("local"), "default"))
