@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.apiextensions.decoding import decoded as custom_decoded
+from proa.apis.discovery_documents import ServedVersion, api_resource_list
 from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
 from proa.apiserver.authz.chain import refusal, require
@@ -104,14 +105,16 @@ class Core:
             if not changes and bookmark_seconds is not None:
                 yield WatchEvent(BOOKMARK, bookmark(store.resource, watch.revision))
 
-    async def document(self, user: UserInfo, group: str, version: str) -> Obj:
-        """Returns the APIResourceList of a version that another server answers for; raises StatusErrors."""
-        path = f"/apis/{group}/{version}"
+    async def resource_list(self, user: UserInfo, group: str, version: str) -> Obj:
+        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
         require(self.authorizer, Attributes(user=user, verb="get", path=path))
         delegate = self.delegates.get((group, version))
-        if delegate is None:
+        if delegate is not None:
+            return await delegate.document()
+        found = tuple(one for one in self.resources.all() if (one.group, one.version) == (group, version))
+        if not found:
             raise unknown_resource()
-        return await delegate.document()
+        return api_resource_list(ServedVersion(group=group, version=version, resources=found))
 
     # ------------------------------------------------------------ what the HTTP server calls too
 

@@ -153,6 +153,9 @@ class HttpClient:
         path = resource_path(resource, namespace)
         await self.call("DELETE", path, list_parameters(selection), delete_body(options))
 
+    async def resource_list(self, group: str, version: str) -> Obj:
+        return await self.call("GET", f"/apis/{group}/{version}" if group else f"/api/{version}")
+
     # ------------------------------------------------------------ below the protocol
 
     async def call(

@@ -122,6 +122,10 @@ class Client(Protocol):
         selection: ListOptions = ...,
     ) -> None: ...
 
+    async def resource_list(self, group: str, version: str) -> Obj:
+        """Returns the APIResourceList of a group version: what is served in it."""
+        ...
+
 
 # ---------------------------------------------------------------- what the in-process client talks to
 
@@ -160,4 +164,8 @@ class Api(Protocol):
 
     def watch(self, request: ApiRequest) -> AsyncIterator[WatchEvent]:
         """Carries out a watch."""
+        ...
+
+    async def resource_list(self, user: UserInfo, group: str, version: str) -> Obj:
+        """Returns the APIResourceList of a group version."""
         ...

@@ -133,6 +133,9 @@ class LocalClient:
             )
         )
 
+    async def resource_list(self, group: str, version: str) -> Obj:
+        return await self._api.resource_list(self.user, group, version)
+
     async def _write(
         self,
         verb: str,

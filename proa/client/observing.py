@@ -98,6 +98,9 @@ class ObservingClient:
     ) -> None:
         await self._client.delete_collection(resource, namespace, options, selection)
 
+    async def resource_list(self, group: str, version: str) -> Obj:
+        return await self._client.resource_list(group, version)
+
     def _observed(self, resource: GVR, result: Obj, subresource: str, dry_run: bool) -> Obj:
         if subresource in _SAME_OBJECT and not dry_run and uid_of(result):
             self._informers.observe(resource, result)

@@ -7,14 +7,15 @@ deleted for an owner that the cache does not show, the server is asked whether i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from proa.client.informer import CachedInformer
 from proa.client.interface import MERGE_PATCH, DeleteOptions
-from proa.client.resources import CUSTOMRESOURCEDEFINITIONS, EVENTS
-from proa.controllers.discovery import Kind, Kinds, custom_kind
+from proa.client.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, EVENTS
+from proa.controllers.discovery import AggregatedKinds, Kind, Kinds, custom_kind
 from proa.controllers.garbage.plan import NOTHING, Owner, Plan, is_waiting, plan, references
 from proa.controllers.runtime import Context, Controller, Result, Terminal, ignore_absent
 from proa.meta.errors import StatusError
@@ -37,6 +38,9 @@ OWNERS_INDEX = "owners"
 _ABSENT_MAX = 500
 _UNKNOWN_KIND_SECONDS = 30.0
 _SYNC_SECONDS = 0.5
+# How often other API servers are asked what they serve, beside changes of their APIServices.
+_UNDISCOVERED_SECONDS = 5.0
+_DISCOVERED_SECONDS = 60.0
 
 
 def by_owners(obj: Obj) -> Iterable[str]:
@@ -60,6 +64,10 @@ class GarbageCollector(Controller):
         for kind in self._kinds.with_verbs("list", "watch", "delete"):
             self._mirror(kind)
         definitions.add_handler(self._definition_changed)
+        api_services = self.need(APISERVICES)
+        self._aggregated = AggregatedKinds(api_services, self.client)
+        self._aggregated_changed = asyncio.Event()
+        api_services.add_handler(self._api_service_changed)
 
     def _definition_changed(self, old: Obj | None, new: Obj | None) -> None:
         kind = custom_kind(new) if new is not None else None
@@ -67,11 +75,42 @@ class GarbageCollector(Controller):
             self._mirror(kind)
         gone = custom_kind(old) if old is not None else None
         if gone is not None and (kind is None or kind.resource != gone.resource):
-            self._by_resource.pop(gone.resource, None)
-            self._owning.pop(gone.resource, None)
-            if kind is None:
-                self._caches.pop(gone.group_kind, None)
-            self._drops.add(asyncio.ensure_future(self.informers.drop(gone.resource)))
+            self._forget(gone, replaced=kind is not None)
+
+    def _forget(self, kind: Kind, *, replaced: bool) -> None:
+        self._by_resource.pop(kind.resource, None)
+        self._owning.pop(kind.resource, None)
+        if not replaced:
+            self._caches.pop(kind.group_kind, None)
+        self._drops.add(asyncio.ensure_future(self.informers.drop(kind.resource)))
+
+    def _api_service_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if any(one is not None and one["spec"].get("service") for one in (old, new)):
+            self._aggregated_changed.set()
+
+    def background(self) -> Iterable[Callable[[], object]]:
+        return (self._follow_aggregated,)
+
+    async def _follow_aggregated(self) -> None:
+        """Mirrors what other API servers serve; of one that does not answer, what it was known to serve."""
+        mirrored: dict[GVR, Kind] = {}
+        look_again: float | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(look_again):
+                    await self._aggregated_changed.wait()
+            self._aggregated_changed.clear()
+            found, failed = await self._aggregated.discover()
+            wanted = {kind.resource: kind for kind in found if kind.can("list", "watch", "delete")}
+            for resource, kind in list(mirrored.items()):
+                if resource not in wanted and f"{resource.group}/{resource.version}" not in failed:
+                    del mirrored[resource]
+                    self._forget(kind, replaced=any(one.group_kind == kind.group_kind for one in wanted.values()))
+            for resource, kind in wanted.items():
+                if resource not in self._by_resource:
+                    mirrored[resource] = kind
+                    self._mirror(kind)
+            look_again = _UNDISCOVERED_SECONDS if failed else _DISCOVERED_SECONDS if found else None
 
     def _mirror(self, kind: Kind) -> None:
         if kind.resource.resource == EVENTS.resource and not kind.resource.group:

@@ -20,10 +20,11 @@ class Remains:
     objects: dict[GVR, int] = field(default_factory=dict)
     finalizers: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    undiscovered: list[str] = field(default_factory=list)  # group versions whose resources are not known
 
     @property
     def empty(self) -> bool:
-        return not self.objects and not self.errors
+        return not self.objects and not self.errors and not self.undiscovered
 
     def count(self, resource: GVR, items: Sequence[Obj]) -> None:
         if items:
@@ -68,8 +69,16 @@ def _wanted(remains: Remains) -> Mapping[str, tuple[str, str, str]]:
     if remains.errors:
         text = f"Failed to delete all resource types, {len(remains.errors)} remaining: {'; '.join(remains.errors)}"
         deleted = ("True", "ContentDeletionFailed", text)
+    discovered = ("False", "ResourcesDiscovered", "All resources successfully discovered")
+    if remains.undiscovered:
+        listed = [f"{one}: stale GroupVersion discovery: {one}" for one in remains.undiscovered]
+        text = (
+            f"Discovery failed for some groups, {len(listed)} failing: unable to retrieve the complete list of server "
+            f"APIs: {', '.join(listed)}"
+        )
+        discovered = ("True", "DiscoveryFailed", text)
     return {
-        "NamespaceDeletionDiscoveryFailure": ("False", "ResourcesDiscovered", "All resources successfully discovered"),
+        "NamespaceDeletionDiscoveryFailure": discovered,
         "NamespaceDeletionGroupVersionParsingFailure": (
             "False",
             "ParsedGroupVersions",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from proa.client.resources import CUSTOMRESOURCEDEFINITIONS, NAMESPACES, PODS
-from proa.controllers.discovery import Kind, Kinds
+from proa.client.resources import APISERVICES, CUSTOMRESOURCEDEFINITIONS, NAMESPACES, PODS
+from proa.controllers.discovery import AggregatedKinds, Kind, Kinds
 from proa.controllers.namespace.plan import FINALIZER, Remains, conditions
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
@@ -21,6 +21,7 @@ class NamespaceController(Controller):
         super().__init__(context)
         self._namespaces = self.watch(NAMESPACES, lambda obj: (name_of(obj),) if is_deleted(obj) else ())
         self._kinds = Kinds(self.need(CUSTOMRESOURCEDEFINITIONS))
+        self._aggregated = AggregatedKinds(self.need(APISERVICES), self.client)
         self._rounds: dict[str, int] = {}
 
     async def reconcile(self, key: str) -> Result | None:
@@ -49,14 +50,16 @@ class NamespaceController(Controller):
 
     async def _empty(self, namespace: str) -> Remains:
         """Asks for the deletion of all content; returns what is still there. Nothing else goes before the pods."""
-        kinds = [kind for kind in self._kinds.with_verbs("list", "delete") if kind.namespaced]
-        remains = Remains()
+        aggregated, undiscovered = await self._aggregated.discover()
+        kinds = [*self._kinds.with_verbs("list", "delete"), *(one for one in aggregated if one.can("list", "delete"))]
+        kinds = [kind for kind in kinds if kind.namespaced]
+        remains = Remains(undiscovered=undiscovered)
         pods = [kind for kind in kinds if kind.resource == PODS]
         others = [kind for kind in kinds if kind.resource != PODS]
         for group in (pods, others):
             for kind in group:
                 await self._empty_kind(namespace, kind, remains)
-            if not remains.empty and group is pods:
+            if (remains.objects or remains.errors) and group is pods:
                 break
         return remains
 
