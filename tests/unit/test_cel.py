@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proa.meta.cel import CelError, CompileError, Environment, schema_type
+from proa.meta.cel import CelError, CompileError, Environment, adapter, schema_type
 from proa.meta.cel.types import DYN, INT, Type
 
 SCHEMA: dict[str, Any] = {
@@ -32,7 +32,9 @@ ENVIRONMENT = Environment({"self": SELF_TYPE, "object": DYN})
 
 
 def evaluate(source: str) -> Any:
-    return ENVIRONMENT.compile(source).run({"self": SELF, "object": {"data": {"k": "v", "n": 1}}})
+    adapt = adapter(SCHEMA)
+    assert adapt is not None
+    return ENVIRONMENT.compile(source).run({"self": adapt(SELF), "object": {"data": {"k": "v", "n": 1}}})
 
 
 TRUE = r"""
@@ -144,4 +146,4 @@ def test_messages_know_their_type_and_failures_their_cost() -> None:
     assert str(environment.compile("[P{a: 1}]").type) == "list(P)"
     with pytest.raises(CelError) as failed:
         environment.compile("x.y.z == 1").run({"x": {"y": {}}})
-    assert failed.value.cost == 3
+    assert failed.value.cost == 4

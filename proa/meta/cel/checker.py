@@ -11,6 +11,7 @@ from typing import Any
 from proa.meta.cel.signatures import Functions
 from proa.meta.cel.syntax import (
     Call,
+    CelError,
     CompileError,
     Comprehension,
     Ident,
@@ -25,9 +26,11 @@ from proa.meta.cel.types import (
     BOOL,
     DYN,
     ERROR,
+    FREE,
     INT,
     Bindings,
     Type,
+    alike,
     assign,
     is_dyn,
     join,
@@ -55,14 +58,15 @@ class Checker:
         self._functions = functions
         self._scopes: list[Mapping[str, Type]] = [variables]
         self._structs = structs
-        self._mixed: set[int] = set()
+        self._mixed = 0
         self._issues: list[tuple[int, str]] = []
+        self._late: list[tuple[int, str]] = []  # shown if there are no others, as upstream validates a checked tree
 
     def check(self, node: Node) -> Node:
         """Returns the tree with its types, in which names of several parts may have become one; raises CompileError."""
         node = self._node(node)
-        if self._issues:
-            raise CompileError(self._source, self._issues)
+        if self._issues or self._late:
+            raise CompileError(self._source, self._issues or self._late)
         return node
 
     def _issue(self, offset: int, text: str) -> Type:
@@ -131,12 +135,13 @@ class Checker:
             path = _path(node.target)
             if path and (f"{path}.{node.name}", False) in self._functions and self._find(path.split(".")[0]) is None:
                 node.name, node.target = f"{path}.{node.name}", None
-        if node.name == "format":  # what it is given may be of any types
-            self._mixed.update(map(id, node.args))
+        self._mixed += node.name == "format"  # what it is given may be of any types
         candidates = self._functions.get((node.name, node.target is not None))
         if node.target is not None:
             node.target = self._node(node.target)
         node.args = [self._node(one) for one in node.args]
+        self._mixed -= node.name == "format"
+        self._constants(node)
         if not candidates:
             node.type = self._issue(node.offset, f"undeclared reference to '{node.name}' (in container '')")
             return
@@ -157,7 +162,17 @@ class Checker:
             return
         node.type = results[0] if all(one == results[0] for one in results) else DYN
 
-    def _same(self, common: Type | None, node: Node, *, optional: bool = False) -> Type:
+    def _constants(self, node: Call) -> None:
+        """Finds constant arguments that can only fail."""
+        check = _CONSTANTS.get(node.name)
+        if check is None or not node.args or not isinstance(node.args[-1], Literal):
+            return
+        value = node.args[-1].value
+        if isinstance(value, str) and not check(value):
+            self._late.append((node.args[-1].offset, f"invalid {node.name} argument"))
+
+    def _joined(self, common: Type | None, first: Type | None, node: Node, *, optional: bool = False) -> Type:
+        """Returns the type of items so far and one more; `first` is that of the first, which all must have."""
         got = node.type
         if optional:
             if got.name != "optional_type" and not is_dyn(got):
@@ -165,27 +180,39 @@ class Checker:
             got = got.params[0] if got.params else DYN
         if common is None:
             return got
-        joined = join(common, got)
-        return joined or self._issue(node.offset, f"expected type '{common}' but found '{got}'")
+        if first is not None and not alike(first, got) and not self._mixed and ERROR not in (first, got):
+            self._late.append((node.offset, f"expected type '{first}' but found '{got}'"))
+        return join(common, got) or DYN
+
+    def _first(self, first: Type | None, node: Node, optional: bool) -> Type:
+        if first is not None:
+            return first
+        return node.type.params[0] if optional and node.type.params else node.type
 
     def _list(self, node: ListNode) -> None:
         item: Type | None = None
-        mixed = id(node) in self._mixed
+        first: Type | None = None
         for index, one in enumerate(node.items):
-            node.items[index] = self._node(one)
-            item = DYN if mixed else self._same(item, node.items[index], optional=index in node.optional)
-        node.type = list_of(item or DYN)
+            node.items[index] = made = self._node(one)
+            optional = index in node.optional
+            item = self._joined(item, first, made, optional=optional)
+            first = self._first(first, made, optional)
+        node.type = list_of(item or FREE)
 
     def _map(self, node: MapNode) -> None:
         key: Type | None = None
         value: Type | None = None
+        first_key: Type | None = None
+        first_value: Type | None = None
         entries: list[tuple[Node, Node, bool]] = []
         for one, other, optional in node.entries:
             entries.append((self._node(one), self._node(other), optional))
-            key = self._same(key, entries[-1][0])
-            value = self._same(value, entries[-1][1], optional=optional)
+            key = self._joined(key, first_key, entries[-1][0])
+            first_key = self._first(first_key, entries[-1][0], False)
+            value = self._joined(value, first_value, entries[-1][1], optional=optional)
+            first_value = self._first(first_value, entries[-1][1], optional)
         node.entries = entries
-        node.type = map_of(key or DYN, value or DYN)
+        node.type = map_of(key or FREE, value or FREE)
 
     def _struct(self, node: StructNode) -> None:
         made = self._structs(node.name)
@@ -240,9 +267,37 @@ def _predicate(args: list[Node]) -> tuple[list[Node], list[Node]]:
     return args, []
 
 
+def _is_timestamp(text: str) -> bool:
+    from proa.meta.cel.library.times import timestamp
+
+    return _works(timestamp, text)
+
+
+def _is_duration(text: str) -> bool:
+    from proa.meta.cel.library.times import duration
+
+    return _works(duration, text)
+
+
+def _is_pattern(text: str) -> bool:
+    from proa.meta.cel.library.strings import pattern
+
+    return _works(pattern, text)
+
+
+def _works(make: Callable[[str], Any], text: str) -> bool:
+    try:
+        make(text)
+    except CelError:
+        return False
+    return True
+
+
+_CONSTANTS = {"timestamp": _is_timestamp, "duration": _is_duration, "matches": _is_pattern}
 _ARGUMENTS: dict[str, Callable[[list[Node]], tuple[list[Node], list[Node]]]] = {
     **dict.fromkeys(("all", "exists", "exists_one", "filter"), _predicate),
     **dict.fromkeys(("map", "transformList", "transformMap", "transformMapEntry", "optMap", "optFlatMap"), _filtered),
+    "sortBy": _filtered,
 }
 
 
@@ -250,6 +305,8 @@ def _result(node: Comprehension, transforms: list[Node]) -> Type:
     operand = node.operand.type
     if node.kind in ("all", "exists", "exists_one"):
         return BOOL
+    if node.kind == "sortBy":
+        return operand if operand.name == "list" else list_of(DYN)
     if node.kind == "filter":
         return list_of(operand.params[0]) if operand.params else list_of(DYN)
     made = transforms[0].type

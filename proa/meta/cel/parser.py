@@ -22,7 +22,8 @@ from proa.meta.cel.syntax import (
 )
 from proa.meta.cel.values import UInt
 
-_DEPTH_MAX = 100
+_DEPTH_MAX = 250
+_LENGTH_MAX = 100_000
 _RESERVED = frozenset(
     [
         "as",
@@ -48,13 +49,19 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _PRIMARY = (
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
 )
-_BINARY = (("||",), ("&&",), ("==", "!=", "<", "<=", ">", ">=", "in"), ("+", "-"), ("*", "/", "%"))
+# How tight the operators between two operands bind.
+_LEVELS = {
+    **{"||": 1, "&&": 2},
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "in"), 3),
+    **dict.fromkeys(("+", "-"), 4),
+    **dict.fromkeys(("*", "/", "%"), 5),
+}
 # Macros called on a value: name -> numbers of arguments that make it one, and how many of them are variables.
 _MACROS = {
     "all": {2: 1, 3: 2},
     "exists": {2: 1, 3: 2},
     "exists_one": {2: 1, 3: 2},
-    "existsOne": {3: 2},
+    "existsOne": {2: 1, 3: 2},
     "map": {2: 1, 3: 1},
     "filter": {2: 1},
     "transformList": {3: 2, 4: 2},
@@ -62,13 +69,20 @@ _MACROS = {
     "transformMapEntry": {3: 2, 4: 2},
     "optMap": {2: 1},
     "optFlatMap": {2: 1},
+    "sortBy": {2: 1},
 }
 
 
 def parse(source: str) -> Node:
     """Returns the tree of an expression; raises CompileError."""
+    if len(source) > _LENGTH_MAX:
+        text = f"expression code point size exceeds limit: size: {len(source)}, limit {_LENGTH_MAX}"
+        raise CompileError("", [(0, text)])
     parser = _Parser(source)
-    node = parser.expression()
+    try:
+        node = parser.expression()
+    except RecursionError:
+        raise CompileError(source, [(0, f"expression recursion limit exceeded: {_DEPTH_MAX}")]) from None
     if parser.token.kind != "end":
         parser.fail(f"mismatched input '{parser.token.text}' expecting <EOF>")
     return node
@@ -106,27 +120,51 @@ class _Parser:
         self._depth += 1
         if self._depth > _DEPTH_MAX:
             self.fail(f"expression recursion limit exceeded: {_DEPTH_MAX}", syntax=False)
-        node = self._binary(0)
+        node = self._binary(1)
         mark = self._accept("?")
         if mark:
-            first = self._binary(0)
+            first = self._binary(1)
             self._expect(":")
             node = Call(mark.offset, "_?_:_", None, [node, first, self.expression()])
         self._depth -= 1
         return node
 
+    def _operator(self) -> str:
+        """Returns the operator that comes next, an empty text if it is something else."""
+        token = self.token
+        is_operator = token.kind == token.text or (token.kind, token.text) == ("name", "in")
+        return token.text if is_operator and token.text in _LEVELS else ""
+
     def _binary(self, level: int) -> Node:
-        if level == len(_BINARY):
-            return self._unary()
-        node = self._binary(level + 1)
+        """Reads operands and operators that bind as tight as the level, or tighter."""
+        node = self._unary()
         while True:
-            token = self.token
-            operator = token.text if token.kind == token.text or (token.kind, token.text) == ("name", "in") else ""
-            if operator not in _BINARY[level]:
+            operator = self._operator()
+            own = _LEVELS.get(operator, 0)
+            if own < level or not operator:
                 return node
-            self._take()
+            if own <= 2:
+                node = self._logical(node, operator, own)
+                continue
+            token = self._take()
             name = "@in" if operator == "in" else f"_{operator}_"
-            node = Call(token.offset, name, None, [node, self._binary(level + 1)])
+            node = Call(token.offset, name, None, [node, self._binary(own + 1)])
+
+    def _logical(self, first: Node, operator: str, level: int) -> Node:
+        """Reads a chain of one logical operator; a long one becomes a tree that is not deep."""
+        terms, offsets = [first], []
+        while self._operator() == operator:
+            offsets.append(self._take().offset)
+            terms.append(self._binary(level + 1))
+        name = f"_{operator}_"
+
+        def tree(low: int, high: int) -> Node:
+            middle = (low + high + 1) // 2
+            left = terms[middle] if middle == low else tree(low, middle - 1)
+            right = terms[middle + 1] if middle == high else tree(middle + 1, high)
+            return Call(offsets[middle], name, None, [left, right])
+
+        return tree(0, len(offsets) - 1)
 
     def _unary(self) -> Node:
         token = self.token
@@ -265,7 +303,9 @@ class _Parser:
         names: list[str] = []
         for one in args[:variables]:
             if not isinstance(one, Ident):
-                raise CompileError(self._source, [(one.offset, "argument is not an identifier")])
+                plain = name.text in ("map", "filter") or name.text.startswith("opt")
+                said = "argument is not an identifier" if plain else "argument must be a simple name"
+                raise CompileError(self._source, [(one.offset, said)])
             names.append(one.name)
         if len(set(names)) < len(names):
             raise CompileError(self._source, [(args[1].offset, f"duplicate variable name: {names[0]}")])

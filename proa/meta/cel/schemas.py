@@ -1,12 +1,18 @@
-"""CEL types of structural schemas (those of custom resources)."""
+"""CEL types and values of structural schemas (those of custom resources)."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
+from proa.meta.cel.library.times import duration, timestamp
+from proa.meta.cel.syntax import CelError
 from proa.meta.cel.types import BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of
+from proa.meta.cel.values import MapList, SetList
 from proa.meta.objects import Obj
 
 _SCALARS = {"boolean": BOOL, "integer": INT, "number": DOUBLE, "string": STRING}
@@ -68,23 +74,126 @@ def schema_type(schema: Obj, name: str = "object", *, resource: bool = False) ->
     if isinstance(additional, dict):
         value = schema_type(additional, f"{name}.@elem")
         return map_of(STRING, value) if value else None
-    properties = schema.get("properties") or {}
-    if resource or schema.get("x-kubernetes-embedded-resource"):
-        properties = {**properties, **_RESOURCE}
-    return Type(name, (), _fields(properties, name))
+    return Type(name, (), _fields(properties_of(schema, resource=resource), name))
+
+
+def properties_of(schema: Obj, *, resource: bool = False) -> Obj:
+    """Returns the fields of an object: those of its schema, and what any resource has."""
+    properties: Obj = schema.get("properties") or {}
+    if not resource and not schema.get("x-kubernetes-embedded-resource"):
+        return properties
+    own = properties.get("metadata") or {}
+    fields = own.get("properties") or {}
+    metadata = {**_META, "properties": {**fields, **_META["properties"]}} if fields else _META
+    return {**properties, **_RESOURCE, "metadata": metadata}
 
 
 def _fields(properties: Obj, name: str) -> Callable[[str], tuple[str, Type] | None]:
     @cache
     def by_name() -> dict[str, str]:
-        return {shown: field for field in properties for shown in (field, escape(field)) if shown}
+        found = {escape(field): field for field in properties}
+        return found | {field: field for field in properties}
 
     @cache
     def find(shown: str) -> tuple[str, Type] | None:
         field = by_name().get(shown)
-        if field is None or (field == shown and field in _KEYWORDS):
+        if field is None or not shown:
             return None
         found = schema_type(properties[field], f"{name}.{field}")
         return (field, found) if found else None
 
     return find
+
+
+# ---------------------------------------------------------------- values
+
+
+def adapter(schema: Obj) -> Adapt | None:
+    """Returns what makes a schema's values of JSON ones, None if they are the same.
+
+    Numbers become doubles, and texts with a format bytes, moments and spans; lists of the types set and map know it.
+    What cannot be converted stays as it is. The given value is not changed.
+    """
+    if schema.get("x-kubernetes-int-or-string"):
+        return None
+    kind = schema.get("type")
+    if kind == "number":
+        return _as_double
+    if kind == "string":
+        return _TEXTS.get(schema.get("format") or "")
+    if kind == "array":
+        return _list_adapter(schema)
+    additional = schema.get("additionalProperties")
+    if isinstance(additional, dict):
+        of_value = adapter(additional)
+        return of_value and _map_adapter(of_value)
+    fields = {name: found for name, one in (schema.get("properties") or {}).items() if (found := adapter(one))}
+    return _object_adapter(fields) if fields else None
+
+
+Adapt = Callable[[Any], Any]
+
+
+def _list_adapter(schema: Obj) -> Adapt | None:
+    of_item = adapter(schema.get("items") or {})
+    shape, keys = schema.get("x-kubernetes-list-type"), tuple(schema.get("x-kubernetes-list-map-keys") or ())
+    if not of_item and shape not in ("set", "map"):
+        return None
+
+    def adapt(value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        items = list(map(of_item, value)) if of_item else value
+        if shape == "map":
+            made = MapList(items)
+            made.keys = keys
+            return made
+        return SetList(items) if shape == "set" else items
+
+    return adapt
+
+
+def _map_adapter(of_value: Adapt) -> Adapt:
+    return lambda value: {key: of_value(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _object_adapter(fields: dict[str, Adapt]) -> Adapt:
+    def adapt(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return value | {name: found(value[name]) for name, found in fields.items() if name in value}
+
+    return adapt
+
+
+def _as_double(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+def _as_bytes(value: Any) -> Any:
+    try:
+        return base64.b64decode(value, validate=True) if isinstance(value, str) else value
+    except binascii.Error:
+        return value
+
+
+def _as_timestamp(value: Any) -> Any:
+    try:
+        return timestamp(value if "T" in value else f"{value}T00:00:00Z") if isinstance(value, str) else value
+    except CelError:
+        return value
+
+
+def _as_duration(value: Any) -> Any:
+    try:
+        return duration(value) if isinstance(value, str) else value
+    except CelError:
+        return value
+
+
+_TEXTS: dict[str, Adapt] = {
+    "byte": _as_bytes,
+    "date": _as_timestamp,
+    "date-time": _as_timestamp,
+    "duration": _as_duration,
+}

@@ -35,6 +35,14 @@ def _shown(source: str, offset: int, text: str) -> str:
     return f"ERROR: <input>:{line + 1}:{column + 1}: {text}\n | {shown}\n | {'.' * column}^"
 
 
+class ProgramError(CompileError):
+    """An expression has the right types, but a constant part of it cannot be evaluated; the text says why."""
+
+    def __init__(self, text: str) -> None:
+        self.issues = [(0, text)]
+        ValueError.__init__(self, text)
+
+
 @dataclass(slots=True)
 class Node:
     """`offset` is where the node is in the source; the checker sets `type`."""

@@ -23,9 +23,15 @@ class Type:
         return f"{shown}({', '.join(map(str, self.params))})" if self.params else shown
 
 
-_SHOWN = {"timestamp": "google.protobuf.Timestamp", "duration": "google.protobuf.Duration", "null_type": "null"}
+_SHOWN = {
+    "*": "dyn",
+    "timestamp": "google.protobuf.Timestamp",
+    "duration": "google.protobuf.Duration",
+    "null_type": "null",
+}
 
-DYN, ERROR = Type("dyn"), Type("!error!")
+# FREE is what is not known and does not matter, such as the type of an empty list's items.
+DYN, ERROR, FREE = Type("dyn"), Type("!error!"), Type("*")
 BOOL, INT, UINT, DOUBLE, STRING, BYTES = (Type(n) for n in ("bool", "int", "uint", "double", "string", "bytes"))
 NULL, TIMESTAMP, DURATION = Type("null_type"), Type("timestamp"), Type("duration")
 _SCALARS = frozenset(("bool", "int", "uint", "double", "string", "bytes", "list", "map", "type"))
@@ -50,11 +56,11 @@ def message(name: str, fields: Mapping[str, Type]) -> Type:
 
 
 def is_dyn(one: Type) -> bool:
-    return one.name in ("dyn", "!error!")
+    return one.name in ("dyn", "*", "!error!")
 
 
 def is_variable(one: Type) -> bool:
-    return len(one.name) == 1
+    return len(one.name) == 1 and one.name != "*"
 
 
 def assign(want: Type, got: Type, bindings: Bindings) -> bool:
@@ -80,6 +86,10 @@ def assign(want: Type, got: Type, bindings: Bindings) -> bool:
 
 def join(first: Type, second: Type) -> Type | None:
     """Returns the type of what may be either, None if they do not go together."""
+    if first.name == "*":
+        return second
+    if second.name == "*":
+        return first
     if is_dyn(first):
         return first
     if is_dyn(second):
@@ -97,9 +107,16 @@ def join(first: Type, second: Type) -> Type | None:
 
 
 def substitute(one: Type, bindings: Bindings) -> Type:
-    """Puts types for variables; what is not bound is dyn."""
+    """Puts types for variables; what is not bound may be anything."""
     if is_variable(one):
-        return bindings.get(one.name, DYN)
+        return bindings.get(one.name, FREE)
     if not one.params:
         return one
     return Type(one.name, tuple(substitute(param, bindings) for param in one.params), one.fields)
+
+
+def alike(one: Type, other: Type) -> bool:
+    """Tells whether two types are the same but for what is not known."""
+    if "*" in (one.name, other.name):
+        return True
+    return one.name == other.name and all(map(alike, one.params, other.params))

@@ -5,13 +5,18 @@ int is Python's int within 64 bits, double float, maps are any Mapping. Equality
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from proa.meta.cel.syntax import INT_MAX, INT_MIN, UINT_MAX, CelError
+
+# What an operation on values of the wrong kinds raises; all of it is an error of the expression.
+FAILURES = (CelError, TypeError, AttributeError, ValueError, ArithmeticError, LookupError)
+
+
+class CostExceeded(CelError):
+    """The expression did more than it may."""
 
 
 class UInt(int):
@@ -57,6 +62,42 @@ class Optional:
 
 
 NONE = Optional(None, False)
+
+
+class SetList(list[Any]):
+    """A list of type `set`: equal whatever the order, added without doubles."""
+
+    def plus(self, other: Iterable[Any]) -> SetList:
+        made = SetList(self)
+        made += [one for one in other if not contains(self, one)]
+        return made
+
+    def matches(self, other: list[Any]) -> bool:
+        return len(self) == len(other) and all(contains(other, one) for one in self)
+
+
+class MapList(list[Any]):
+    """A list of type `map`: its items are known by the values of `keys`. Adding replaces those of the same key."""
+
+    keys: tuple[str, ...] = ()
+
+    def key(self, item: Any) -> tuple[Any, ...]:
+        return tuple((type(one) is bool, one) for one in map(item.get, self.keys))
+
+    def plus(self, other: Iterable[Any]) -> MapList:
+        fresh = {self.key(one): one for one in other}
+        made = MapList(fresh.pop(self.key(one), one) for one in self)
+        made += fresh.values()
+        made.keys = self.keys
+        return made
+
+    def matches(self, other: list[Any]) -> bool:
+        known = {self.key(one): one for one in other}
+        return len(self) == len(other) and all(
+            self.key(one) in known and equal(one, known[self.key(one)]) for one in self
+        )
+
+
 _KINDS: dict[type, str] = {
     bool: "bool",
     int: "int",
@@ -65,6 +106,8 @@ _KINDS: dict[type, str] = {
     str: "string",
     bytes: "bytes",
     list: "list",
+    SetList: "list",
+    MapList: "list",
     dict: "map",
     type(None): "null_type",
     Timestamp: "timestamp",
@@ -72,7 +115,7 @@ _KINDS: dict[type, str] = {
     TypeValue: "type",
     Optional: "optional_type",
 }
-_NUMBERS = (int, UInt, float)
+NUMBERS = (int, UInt, float)
 
 
 def kind_of(value: Any) -> str:
@@ -85,23 +128,42 @@ def kind_of(value: Any) -> str:
 
 def equal(one: Any, other: Any) -> bool:
     first, second = type(one), type(other)
-    if first in _NUMBERS and second in _NUMBERS:
+    if first in NUMBERS and second in NUMBERS:
+        if first is not second and float in (first, second):
+            return float(one) == float(other)  # as upstream, which compares them as doubles
         return bool(one == other)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return len(one) == len(other) and all(key in other and equal(one[key], other[key]) for key in one)
+    if first is dict or isinstance(one, Mapping):
+        if not isinstance(other, Mapping) or len(one) != len(other):
+            return False
+        return all(has_key(other, key) and equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        if not isinstance(other, list):
+            return False
+        if first is not list:
+            return bool(one.matches(other))  # type: ignore[attr-defined]
+        return len(one) == len(other) and all(map(equal, one, other))
     if first is not second:
         return False
-    if first is list:
-        return len(one) == len(other) and all(map(equal, one, other))
     if first is Optional:
         return one.present == other.present and equal(one.value, other.value)
     return bool(one == other)
 
 
+def has_key(items: Mapping[Any, Any], key: Any) -> bool:
+    """`key in items`, of a map. True is no key of a map that has 1."""
+    if type(key) is str:
+        return key in items
+    if not isinstance(key, int | float) or key not in items:
+        return key is None and None in items
+    return (type(key) is not bool and type(next(iter(items))) is not bool) or type(key) is type(next(iter(items)))
+
+
 def contains(items: Any, value: Any) -> bool:
     """`value in items`, of a list or a map."""
     if isinstance(items, Mapping):
-        return isinstance(value, str | int | float | bool) and value in items
+        return has_key(items, value)
+    if type(value) is str:
+        return value in items
     return any(equal(one, value) for one in items)
 
 
@@ -117,30 +179,6 @@ def uint_range(value: int) -> UInt:
     return UInt(value)
 
 
-def _as_double(value: Any) -> Any:
-    return float(value) if type(value) is int else value
-
-
-def _as_bytes(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
-        raise CelError(f"invalid base64: {error}") from None
-
-
-def _as_timestamp(value: Any) -> Any:
-    from proa.meta.cel.library.times import timestamp
-
-    return timestamp(value if "T" in value else f"{value}T00:00:00Z") if isinstance(value, str) else value
-
-
-def _as_duration(value: Any) -> Any:
-    from proa.meta.cel.library.times import duration
-
-    return duration(value) if isinstance(value, str) else value
-
-
-# How JSON's form of a value becomes the value, by the type that its schema gives.
-FROM_JSON = {"double": _as_double, "bytes": _as_bytes, "timestamp": _as_timestamp, "duration": _as_duration}
+def as_error(failure: Exception) -> CelError:
+    """Returns the error of CEL for what an operation on values of the wrong kinds raised."""
+    return failure if isinstance(failure, CelError) else CelError("no such overload")

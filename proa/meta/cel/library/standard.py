@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proa.meta.cel.library import times
+from proa.meta.cel.library.lists import compare, plus
 from proa.meta.cel.syntax import INT_MAX, INT_MIN, UINT_MAX, CelError
 from proa.meta.cel.values import NONE, Duration, Optional, Timestamp, TypeValue, UInt, int_range, kind_of, uint_range
 
@@ -35,13 +36,29 @@ def _divide_double(one: float, other: float) -> float:
     return math.nan if one == 0 or math.isnan(one) else math.copysign(math.inf, one) * math.copysign(1, other)
 
 
-def _number(text: str, make: Callable[[str], Any]) -> Any:
+def _number(text: str, make: Callable[[str], Any], to: str) -> Any:
     try:
-        if "_" in text or text != text.strip():
+        if "_" in text or not text.isascii() or text != text.strip():
             raise ValueError(text)
         return make(text)
-    except ValueError:
-        raise CelError(f'strconv: parsing "{text}": invalid syntax') from None
+    except (ValueError, CelError):
+        raise CelError(f"type conversion error from 'string' to '{to}'") from None
+
+
+def _unsigned(text: str) -> UInt:
+    if not text.isdigit():
+        raise ValueError(text)
+    return uint_range(int(text))
+
+
+def _decimal(text: str) -> float:
+    """Reads what Go's ParseFloat reads of it: hexadecimal numbers, too, and nothing beyond a double's range."""
+    if "x" in text.lower():
+        return float.fromhex(text)
+    number = float(text)
+    if math.isinf(number) and "n" not in text.lower():
+        raise ValueError(text)
+    return number
 
 
 def _to_int(value: Any) -> int:
@@ -53,13 +70,17 @@ def _to_int(value: Any) -> int:
         return value.nanos // 10**9
     if isinstance(value, Duration):
         return value.nanos
-    return int_range(_number(value, int) if isinstance(value, str) else int(value))
+    if isinstance(value, str):
+        return int(_number(value, lambda text: int_range(int(text)), "int"))
+    return int_range(int(value))
 
 
 def _to_uint(value: Any) -> UInt:
     if isinstance(value, float) and not (math.isfinite(value) and 0 <= value < UINT_MAX):
         raise CelError("unsigned integer overflow")
-    return uint_range(_number(value, int) if isinstance(value, str) else int(value))
+    if isinstance(value, str):
+        return UInt(_number(value, _unsigned, "uint"))
+    return uint_range(int(value))
 
 
 def _to_bool(text: str) -> bool:
@@ -67,11 +88,11 @@ def _to_bool(text: str) -> bool:
         return True
     if text in ("0", "f", "F", "false", "FALSE", "False"):
         return False
-    raise CelError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    raise CelError("type conversion error from 'string' to 'bool'")
 
 
 def _to_double(value: Any) -> float:
-    return float(_number(value, float) if isinstance(value, str) else value)
+    return float(_number(value, _decimal, "double") if isinstance(value, str) else value)
 
 
 def show_double(value: float) -> str:
@@ -127,10 +148,14 @@ def _arithmetic() -> dict[str, Callable[..., Any]]:
     numbers = ("int", "uint", "double")
     pairs = [(one, other) for one in numbers for other in numbers]
     pairs += [(one, one) for one in ("bool", "string", "bytes", "timestamp", "duration")]
-    for name, compare in (("_<_", operator.lt), ("_<=_", operator.le), ("_>_", operator.gt), ("_>=_", operator.ge)):
+    for name, run in (("_<_", operator.lt), ("_<=_", operator.le), ("_>_", operator.gt), ("_>=_", operator.ge)):
         for one, other in pairs:
-            made[f"{name}({one}, {other}) bool"] = compare
+            made[f"{name}({one}, {other}) bool"] = _ordered(run) if "double" in (one, other) else run
     return made
+
+
+def _ordered(run: Callable[[int, int], bool]) -> Callable[[Any, Any], bool]:
+    return lambda one, other: run(compare(one, other), 0)
 
 
 def _unused(*_: Any) -> Any:
@@ -155,7 +180,7 @@ LIBRARY: dict[str, Callable[..., Any]] = {
     "-_(double) double": operator.neg,
     "_+_(string, string) string": operator.add,
     "_+_(bytes, bytes) bytes": operator.add,
-    "_+_(list(A), list(A)) list(A)": operator.add,
+    "_+_(list(A), list(A)) list(A)": plus,
     **{f"size({one}) int": len for one in ("string", "bytes", "list(A)", "map(A, B)")},
     **{f"{one}->size() int": len for one in ("string", "bytes", "list(A)", "map(A, B)")},
     "dyn(A) dyn": lambda one: one,

@@ -11,7 +11,7 @@ from proa.meta.cel.syntax import CelError
 
 
 @lru_cache(maxsize=512)
-def _pattern(text: str) -> Any:
+def pattern(text: str) -> Any:
     import re2
 
     try:
@@ -20,17 +20,17 @@ def _pattern(text: str) -> Any:
         raise CelError(f"error parsing regexp: {error}") from None
 
 
-def _matches(text: str, pattern: str) -> bool:
-    return _pattern(pattern).search(text) is not None
+def _matches(text: str, expression: str) -> bool:
+    return pattern(expression).search(text) is not None
 
 
-def _find(text: str, pattern: str) -> str:
-    found = _pattern(pattern).search(text)
+def _find(text: str, expression: str) -> str:
+    found = pattern(expression).search(text)
     return str(found.group()) if found else ""
 
 
-def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    found = [str(one.group()) for one in _pattern(pattern).finditer(text)]
+def _find_all(text: str, expression: str, limit: int = -1) -> list[str]:
+    found = [str(one.group()) for one in pattern(expression).finditer(text)]
     return found if limit < 0 else found[:limit]
 
 
@@ -160,7 +160,6 @@ LIBRARY: dict[str, Callable[..., Any]] = {
     "string->substring(int) string": _substring,
     "string->substring(int, int) string": _substring,
     "string->trim() string": lambda text: text.strip(_SPACES),
-    "string->reverse() string": lambda text: text[::-1],
     "string->format(list(dyn)) string": _format,
     "strings.quote(string) string": _quote,
     "list(string)->join() string": "".join,

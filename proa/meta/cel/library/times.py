@@ -29,7 +29,7 @@ def timestamp(text: str) -> Timestamp:
         zone = _zone("00:00" if found[8] in "Zz" else found[8])
         moment = datetime(year, month, day, hour, minute, second, tzinfo=zone) - _EPOCH
     except (ValueError, OverflowError):
-        raise CelError(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse') from None
+        raise CelError("type conversion error from 'string' to 'google.protobuf.Timestamp'") from None
     nanos = int(((found[7] or "")[1:] + "0" * 9)[:9])
     return _timestamp((moment.days * 86400 + moment.seconds) * _SECOND + nanos)
 
@@ -49,7 +49,7 @@ def duration(text: str) -> Duration:
     if rest != "0":
         parts = list(_PART.finditer(rest))
         if not parts or "".join(part.group() for part in parts) != rest:
-            raise CelError(f'time: invalid duration "{text}"')
+            raise CelError("type conversion error from 'string' to 'google.protobuf.Duration'")
         for part in parts:
             whole, _, fraction = part[1].partition(".")
             total += int(whole or "0") * _UNITS[part[2]]
