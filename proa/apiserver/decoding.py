@@ -68,11 +68,15 @@ def decode_object(content_type: str, body: bytes, expected: GVK, *, custom: bool
 
 
 def _check_custom(obj: Obj, expected: GVK, body: bytes) -> None:
-    """Raises the 400 StatusError unless a custom resource says what it is, in the path's version."""
+    """Raises the 400 StatusError unless a custom resource says what it is."""
     for key, title in (("kind", "Kind"), ("apiVersion", "APIVersion")):
         if not isinstance(obj.get(key), str) or not obj[key]:
             problem = f"Object '{title}' is missing in '{body.decode(errors='replace')}'"
             raise json_codec.unrecognized(expected.kind, body, problem)
+
+
+def check_version(obj: Obj, expected: GVK) -> None:
+    """Raises the 400 StatusError for a custom resource of another version; comes after warnings about its fields."""
     if obj["apiVersion"] != expected.api_version:
         raise bad_request(
             f"the API version in the data ({obj['apiVersion']}) does not match the expected API version "

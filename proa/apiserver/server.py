@@ -20,6 +20,7 @@ from proa.apiserver.authn.impersonation import impersonate, impersonated
 from proa.apiserver.authz.chain import require
 from proa.apiserver.contracts import Attributes, Authenticator, Delegate
 from proa.apiserver.decoding import (
+    check_version,
     decode_delete_options,
     decode_object,
     expected_kind,
@@ -271,6 +272,8 @@ class HttpServer:
             request.body, duplicates = decode_object(content_type, body, kind, custom=custom)
             mode = request.parameters.get("fieldValidation", "")
             self.core.check_fields(request, kind, mode, duplicates, call.warnings)
+            if custom:
+                check_version(request.body, kind)
 
     async def _watch(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
         form = negotiate(call.accept, watch=True)

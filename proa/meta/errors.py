@@ -152,6 +152,9 @@ TOO_MANY = "FieldValueTooMany"
 INTERNAL = "InternalError"
 TYPE_INVALID = "FieldValueTypeInvalid"
 
+# The value of an error that does not show one.
+OMITTED: Any = object()
+
 _NAMES = {
     NOT_FOUND: "Not found",
     REQUIRED: "Required value",
@@ -179,7 +182,7 @@ class FieldError:
     def message(self) -> str:
         """What a cause's message says: the error without its field."""
         text = _NAMES[self.type]
-        if self.type not in (REQUIRED, FORBIDDEN, TOO_LONG, INTERNAL, TOO_MANY):
+        if self.type not in (REQUIRED, FORBIDDEN, TOO_LONG, INTERNAL, TOO_MANY) and self.value is not OMITTED:
             text += f": {_shown(self.value)}"
         return f"{text}: {self.detail}" if self.detail else text
 

@@ -24,7 +24,7 @@ API_SERVER_ALONE = {
     "authorization": 0,
     "certificates": 0,
     "conflicts": 0,
-    "custom-resources": 4,
+    "custom-resources": 0,
     "defaulting": 0,
     "delete": 0,
     "dry-run": 0,

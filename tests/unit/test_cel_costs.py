@@ -175,9 +175,7 @@ ACTUAL = """
 """
 SELF_TYPE = schema_type(SCHEMA)
 assert SELF_TYPE is not None
-ENVIRONMENT = Environment(
-    {"self": SELF_TYPE, "object": DYN, "authorizer": Type("kubernetes.authorization.Authorizer")}
-)
+ENVIRONMENT = Environment({"self": SELF_TYPE, "object": DYN, "authorizer": Type("kubernetes.authorization.Authorizer")})
 
 
 def values() -> dict[str, Any]:

@@ -71,6 +71,7 @@ class CustomResourceStrategy(Strategy):
         self.scale = scale
         self.selectable = tuple(selectable)
         self.field_labels = tuple(path.removeprefix(".") for path in selectable)
+        self._said: list[str] = []
 
     @cached_property
     def schema(self) -> Obj:
@@ -112,8 +113,20 @@ class CustomResourceStrategy(Strategy):
         return self._validate(obj, old)
 
     def _validate(self, obj: Obj, old: Obj | None) -> Errors:
-        errors = _type_meta(obj, self.kind) + values.validate(obj, self.schema) + self._scale(obj)
-        return errors if self._rules is None else errors + self._rules.validate(obj, old, errors)
+        errors = _type_meta(obj, self.kind) + values.validate(obj, self.schema, old=old) + self._scale(obj)
+        return errors + self.check_rules(obj, old, errors)
+
+    def check_rules(self, obj: Obj, old: Obj | None, errors: Errors) -> Errors:
+        """Asks the CEL rules; what they say about values that did not change is for `warnings`."""
+        if self._rules is None:
+            return []
+        found, self._said = self._rules.validate(obj, old, errors)
+        return found
+
+    def warnings(self, obj: Obj, old: Obj | None) -> list[str]:
+        """Returns what the last validation let pass: the store asks right after it."""
+        said, self._said = self._said, []
+        return said
 
     @cached_property
     def _rules(self) -> Rules | None:
@@ -123,12 +136,13 @@ class CustomResourceStrategy(Strategy):
 
         return Rules(self.schema)
 
-    def validate_status(self, obj: Obj) -> Errors:
-        return _type_meta(obj, self.kind) + self._status(obj) + self._scale(obj)
+    def validate_status(self, obj: Obj, old: Obj) -> Errors:
+        errors = _type_meta(obj, self.kind) + self._status(obj, old) + self._scale(obj)
+        return errors + self.check_rules(obj, old, errors)
 
-    def _status(self, obj: Obj) -> Errors:
+    def _status(self, obj: Obj, old: Obj) -> Errors:
         schema = (self.schema.get("properties") or {}).get("status")
-        return values.validate(obj["status"], schema, "status") if schema and "status" in obj else []
+        return values.validate(obj["status"], schema, "status", old.get("status")) if schema and "status" in obj else []
 
     def selectable_fields(self, obj: Obj) -> Mapping[str, str]:
         return {path.removeprefix("."): _text(json_path.find(path, obj)) for path in self.selectable}
@@ -182,7 +196,7 @@ class CustomStatusStrategy(StatusStrategy):
         obj.update(kept | fresh)
 
     def validate_update(self, obj: Obj, old: Obj) -> Errors:
-        return self.main.validate_status(obj)
+        return self.main.validate_status(obj, old)
 
 
 # ---------------------------------------------------------------- tables

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from proa.apis.apiextensions import values
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.meta.errors import StatusError, bad_request
 from proa.meta.objects import Obj
@@ -39,7 +40,10 @@ def decoded(
         except Mistyped as problem:
             raise unhandled(strategy, str(problem)) from None
         unknown += [one.replace('unknown field "', 'unknown field "metadata.') for one in found]
-    unknown += [f'unknown field "{path}"' for path in strategy.prune(obj)]
+    # Of another version no field is known here; that the version is wrong is found later.
+    is_version = obj.get("apiVersion") == strategy.kind.api_version
+    gone = strategy.prune(obj) if is_version else values.prune(obj, {})
+    unknown += [f'unknown field "{path}"' for path in gone]
     problems = duplicate_problems(duplicates) + sorted(unknown)
     if mode == IGNORE:
         return obj, []

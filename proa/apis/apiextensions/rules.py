@@ -1,44 +1,50 @@
-"""Custom resources' CEL rules (`x-kubernetes-validations`): whether they compile, and whether a value keeps them.
+"""Custom resources' CEL rules (`x-kubernetes-validations`): whether a value keeps them.
 
 A rule that speaks of `oldSelf` looks at changes only: of values that have a counterpart in the old object (fields,
-values of maps, items of keyed lists). A rule is not asked about a value that did not change.
+values of maps, items of lists with keys). What a rule without it says about a value that did not change becomes a
+warning (KEP 4008, ratcheting). All rules of an object share a budget, as upstream's do.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+from proa.apis.apiextensions.field_path import normalized
 from proa.apis.fields import Errors
-from proa.meta.cel import CelError, CompileError, Environment, Program, schema_type
-from proa.meta.cel.types import BOOL, STRING, Type, optional_of
+from proa.meta.cel import CelError, CompileError, CostExceeded, Environment, Program, adapter, schema_type
+from proa.meta.cel.types import Type, optional_of
 from proa.meta.cel.values import NONE, Optional
-from proa.meta.errors import FieldError, invalid_field
+from proa.meta.errors import DUPLICATE, OMITTED, FieldError, invalid_field
 from proa.meta.objects import Obj
 
 RULES = "x-kubernetes-validations"
-_MISSING: Any = object()
-_REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
-_OLD = re.compile(r"\boldSelf\b")
+OLD = "oldSelf"
+CALL_COST_MAX, OBJECT_COST_MAX = 1_000_000, 10_000_000
+_MESSAGE_BYTES_MAX = 5 * 1024
+_MISSING: Any = None  # a null of the old object is as good as none
 _NOT_CHECKED = (
     "some validation rules were not checked because the object was invalid; "
     "correct the existing errors to complete validation"
 )
+_OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
 _BLOCKING = frozenset(f"FieldValue{what}" for what in ("Required", "NotSupported", "TooLong", "TooMany", "TypeInvalid"))
 
 
 class Rule:
     """One rule of a schema; raises CompileError where its expressions are first used."""
 
-    def __init__(self, given: Obj, self_type: Type) -> None:
+    def __init__(self, given: Obj, self_type: Type, schema: Obj) -> None:
         self.given = given
         self.source: str = given.get("rule") or ""
-        self.transition = bool(_OLD.search(self.source))
         self.optional_old = bool(given.get("optionalOldSelf"))
-        old = optional_of(self_type) if self.optional_old else self_type
-        self._environment = Environment({"self": self_type, "oldSelf": old} if self.transition else {"self": self_type})
+        self._schema = schema
+        self._self_type = self_type
+
+    @cached_property
+    def _environment(self) -> Environment:
+        old = optional_of(self._self_type) if self.optional_old else self._self_type
+        return Environment({"self": self._self_type, OLD: old})
 
     @cached_property
     def program(self) -> Program:
@@ -49,118 +55,201 @@ class Rule:
         source = self.given.get("messageExpression")
         return self._environment.compile(source) if source else None
 
-    def failure(self, value: Any, old: Any) -> str | None:
-        """Returns what is wrong with a value, None if nothing is; raises CelError."""
-        if self.transition and old is _MISSING and not self.optional_old:
-            return None
-        values = {"self": value}
-        if self.transition:
-            values["oldSelf"] = old if not self.optional_old else NONE if old is _MISSING else Optional(old)
-        if self.program.run(values) is True:
-            return None
-        if self.message is not None:
-            try:
-                made = self.message.run(values)
-                if isinstance(made, str) and made.strip() and "\n" not in made:
-                    return made
-            except CelError:
-                pass
-        return self.given.get("message") or f"failed rule: {self.source}"
+    @property
+    def transition(self) -> bool:
+        return OLD in self.program.names
+
+    @property
+    def said(self) -> str:
+        """What stands for the rule in messages."""
+        return (self.given.get("message") or "").strip() or self.source.strip()
+
+    @cached_property
+    def field(self) -> str:
+        """The field below that the rule speaks of, as it is shown."""
+        path = self.given.get("fieldPath")
+        return normalized(path, self._schema) if path else ""
 
 
-def check_rules(schema: Obj, path: str, *, resource: bool = False) -> Errors:
-    """Compiles the rules that stand at one level of a schema."""
-    self_type = schema_type(schema, resource=resource)
-    errors: Errors = []
-    for index, given in enumerate(schema.get(RULES) or ()):
-        if self_type is None or not (given.get("rule") or "").strip():
-            continue
-        rule = Rule(given, self_type)
-        where = f"{path}.{RULES}[{index}]"
-        try:
-            if rule.program.type != BOOL:
-                errors.append(invalid_field(f"{where}.rule", given, "cel expression must evaluate to a bool"))
-        except CompileError as error:
-            errors.append(invalid_field(f"{where}.rule", given, f"compilation failed: {error}"))
-        try:
-            if rule.message is not None and rule.message.type != STRING:
-                detail = "messageExpression must evaluate to a string"
-                errors.append(invalid_field(f"{where}.messageExpression", given, detail))
-        except CompileError as error:
-            detail = f"messageExpression compilation failed: {error}"
-            errors.append(invalid_field(f"{where}.messageExpression", given, detail))
-    return errors
+class _Level:
+    """Where rules stand, and the way to those below."""
+
+    def __init__(self, schema: Obj, *, resource: bool = False) -> None:
+        self.schema = schema
+        self_type = schema_type(schema, resource=resource) if schema.get(RULES) else None
+        self.rules = [Rule(one, self_type, schema) for one in schema.get(RULES) or ()] if self_type else []
+        self.adapt = adapter(schema) if self.rules else None
+        self.fields = {
+            name: found for name, one in (schema.get("properties") or {}).items() if (found := _level(one)) is not None
+        }
+        self.values, self.items = _level(schema.get("additionalProperties")), _level(schema.get("items"))
+        is_map = schema.get("x-kubernetes-list-type") == "map"
+        self.keys: tuple[str, ...] = tuple(schema.get("x-kubernetes-list-map-keys") or ()) if is_map else ()
+        self.granular = schema.get("x-kubernetes-map-type") != "atomic"
+
+
+def _level(schema: Any) -> _Level | None:
+    """Returns a level if there are rules on it or below."""
+    if not isinstance(schema, dict):
+        return None
+    made = _Level(schema)
+    return made if made.rules or made.fields or made.values or made.items else None
+
+
+class _Place(NamedTuple):
+    """`pair` is the value and its counterpart, `parent` that of the nearest value above that has one."""
+
+    path: str
+    pair: tuple[Any, Any] | None
+    parent: tuple[Any, Any] | None
+
+    @property
+    def is_unchanged(self) -> bool:
+        pair = self.pair or self.parent
+        return pair is not None and bool(pair[0] == pair[1])
+
+    def below(self, path: str, pair: tuple[Any, Any] | None) -> _Place:
+        return _Place(path, pair, self.pair) if self.pair is not None else self._replace(path=path)
+
+
+class _Stop(Exception):
+    """No further rules are run."""
 
 
 class Rules:
-    """All rules of a schema, at their places; compiled when a value first gets there."""
+    """All rules of a schema; compiled when a value first gets to them."""
 
-    def __init__(self, schema: Obj) -> None:
-        self._schema = schema
-        self._compiled: dict[int, list[Rule]] = {}
+    def __init__(self, schema: Obj, *, resource: bool = True) -> None:
+        self._root = _Level(schema, resource=resource)
 
-    def validate(self, obj: Any, old: Any, errors: Errors) -> Errors:
-        """Returns what the rules say about an object that has these other errors."""
+    def validate(
+        self, obj: Any, old: Any, errors: Errors, path: str = "", *, ratcheting: bool = True
+    ) -> tuple[Errors, list[str]]:
+        """Returns what the rules say about an object that has these other errors, and warnings."""
         if any(error.type in _BLOCKING for error in errors):
-            return [invalid_field("<nil>", None, _NOT_CHECKED)]
-        return list(self._walk(obj, _MISSING if old is None else old, self._schema, "", resource=True))
+            return [invalid_field("<nil>", None, _NOT_CHECKED)], []
+        run = _Run()
+        try:
+            run.walk(self._root, obj, old, _Place(path, (obj, old) if old is not None and ratcheting else None, None))
+        except _Stop:
+            pass
+        return run.errors, run.warnings
 
-    def _rules(self, schema: Obj, resource: bool) -> list[Rule]:
-        found = self._compiled.get(id(schema))
-        if found is None:
-            self_type = schema_type(schema, resource=resource)
-            made = [Rule(one, self_type) for one in schema.get(RULES) or ()] if self_type else []
-            found = self._compiled[id(schema)] = made
-        return found
 
-    def _walk(self, value: Any, old: Any, schema: Obj, path: str, *, resource: bool = False) -> Iterator[FieldError]:
+class _Run:
+    """One object's validation."""
+
+    def __init__(self) -> None:
+        self.errors: Errors = []
+        self.warnings: list[str] = []
+        self._budget = OBJECT_COST_MAX
+
+    def walk(self, level: _Level, value: Any, old: Any, place: _Place) -> None:
         if value is None:
             return
-        for rule in self._rules(schema, resource) if schema.get(RULES) else ():
-            if old is value or (old is not _MISSING and old == value and not rule.transition):
-                continue
-            yield from _verdict(rule, value, old, path)
+        if level.rules:
+            self._rules(level, value, old, place)
         if isinstance(value, dict):
-            properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
-            for key, one in value.items():
-                below = properties.get(key) or (additional if isinstance(additional, dict) else None)
-                if below:
-                    where = f"{path}[{key}]" if key not in properties else f"{path}.{key}" if path else key
-                    before = old.get(key, _MISSING) if isinstance(old, dict) else _MISSING
-                    yield from self._walk(one, before, below, where)
-        elif isinstance(value, list) and isinstance(schema.get("items"), dict):
-            keys = schema.get("x-kubernetes-list-map-keys") or ()
-            known = {_key(one, keys): one for one in old} if keys and isinstance(old, list) else {}
+            self._map(level, value, old if isinstance(old, dict) and level.granular else {}, place)
+        elif isinstance(value, list) and level.items is not None:
+            known = {_key(one, level.keys): one for one in old} if level.keys and isinstance(old, list) else {}
             for index, one in enumerate(value):
-                before = known.get(_key(one, keys), _MISSING) if known else _MISSING
-                yield from self._walk(one, before, schema["items"], f"{path}[{index}]")
+                before = known.get(_key(one, level.keys), _MISSING) if known else _MISSING
+                pair = None if before is _MISSING else (one, before)
+                self.walk(level.items, one, before, place.below(f"{place.path}[{index}]", pair))
+
+    def _map(self, level: _Level, value: Obj, old: Obj, place: _Place) -> None:
+        if not level.fields and level.values is None:
+            return
+        for key, one in value.items():
+            below = level.fields.get(key) or level.values
+            if below is None:
+                continue
+            named = f"{place.path}.{key}" if place.path else key
+            path = named if key in level.fields else f"{place.path}[{key}]"
+            before = old.get(key, _MISSING)
+            self.walk(below, one, before, place.below(path, None if before is _MISSING else (one, before)))
+
+    def _rules(self, level: _Level, value: Any, old: Any, place: _Place) -> None:
+        adapt = level.adapt
+        values = {"self": adapt(value) if adapt else value}
+        before = adapt(old) if adapt and old is not _MISSING else old
+        for rule in level.rules:
+            if self._budget <= 0:
+                self._error(level, place, _OUT_OF_BUDGET)
+                raise _Stop
+            try:
+                if rule.transition:
+                    if old is _MISSING and not rule.optional_old:
+                        continue
+                    values[OLD] = before if not rule.optional_old else NONE if old is _MISSING else Optional(before)
+                if self._holds(rule, values, level, place):
+                    continue
+            except CompileError as error:
+                self._error(level, place, f"rule compile error: {error}")
+                continue
+            self._broken(rule, values, level, value, place)
+
+    def _error(self, level: _Level, place: _Place, text: str) -> None:
+        self.errors.append(invalid_field(place.path or "<nil>", level.schema.get("type") or "", text))
+
+    def _holds(self, rule: Rule, values: Obj, level: _Level, place: _Place) -> bool:
+        try:
+            result, cost = rule.program.measure(values, CALL_COST_MAX)
+        except CelError as error:
+            self._pay(error.cost, level, place, _OUT_OF_BUDGET)
+            if isinstance(error, CostExceeded):
+                said = "no further validation rules will be run due to call cost exceeds limit for rule"
+                self._error(level, place, f"'{error}': {said}: {rule.said}")
+                raise _Stop from None
+            if str(error).startswith("no such overload"):
+                said = "call arguments did not match a supported operator, function or macro signature for rule"
+                self._error(level, place, f"'{error}': {said}: {rule.said}")
+            else:
+                self._error(level, place, f"{error} evaluating rule: {rule.said}")
+            return True
+        self._pay(cost, level, place, _OUT_OF_BUDGET)
+        return result is True
+
+    def _pay(self, cost: int, level: _Level, place: _Place, text: str) -> None:
+        if cost > self._budget:
+            self._error(level, place, text)
+            raise _Stop
+        self._budget -= cost
+
+    def _broken(self, rule: Rule, values: Obj, level: _Level, value: Any, place: _Place) -> None:
+        field = f"{place.path}.{rule.field}" if place.path and rule.field else place.path or rule.field or "<nil>"
+        detail = self._message(rule, values, level, place)
+        if detail is None:
+            said = (rule.given.get("message") or "").strip()
+            detail = said or f"failed rule: {rule.said}"
+        shown = OMITTED if isinstance(value, dict | list) else value
+        reason = rule.given.get("reason") or "FieldValueInvalid"
+        error = FieldError(reason, field, shown, "" if reason == DUPLICATE else detail)
+        if not rule.transition and place.is_unchanged:
+            self.warnings.append(str(error))
+        else:
+            self.errors.append(error)
+
+    def _message(self, rule: Rule, values: Obj, level: _Level, place: _Place) -> str | None:
+        """Returns what the rule's messageExpression makes, None if there is none or it makes nothing of use."""
+        try:
+            if rule.message is None:
+                return None
+            made, cost = rule.message.measure(values, CALL_COST_MAX)
+        except CompileError:
+            return None
+        except CelError as error:
+            made, cost = None, error.cost
+            if isinstance(error, CostExceeded):
+                said = "no further validation rules will be run due to call cost exceeds limit for messageExpression"
+                self._error(level, place, f'{said}: "{rule.given["messageExpression"]}"')
+                raise _Stop from None
+        out = "messageExpression evaluation failed due to running out of cost budget, no further validation rules"
+        self._pay(cost, level, place, f"{out} will be run")
+        text = made.strip() if isinstance(made, str) else ""
+        return text if text and "\n" not in text and len(text.encode()) <= _MESSAGE_BYTES_MAX else None
 
 
-def _key(item: Any, keys: Any) -> str:
+def _key(item: Any, keys: tuple[str, ...]) -> str:
     return repr([item.get(key) for key in keys]) if isinstance(item, dict) else repr(item)
-
-
-def _verdict(rule: Rule, value: Any, old: Any, path: str) -> Iterator[FieldError]:
-    where = path or "<nil>"
-    try:
-        said = rule.failure(value, old)
-    except CompileError as error:
-        yield invalid_field(where, _kind(value), f"rule compile error: {error}")
-        return
-    except CelError as error:
-        yield invalid_field(where, _kind(value), f"{error} evaluating rule: {rule.source}")
-        return
-    if said is None:
-        return
-    reason = rule.given.get("reason")
-    field = rule.given.get("fieldPath") or ""
-    shown = (path + field).removeprefix(".") or "<nil>"
-    if reason in _REASONS:
-        yield FieldError(reason, shown, value, said)
-    else:
-        yield invalid_field(shown, value, said)
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
-    return names.get(type(value), "object")

@@ -34,23 +34,36 @@ _TRUNK_ONLY = (
     ("description", "title", "type", "default", "nullable", "additionalProperties"),
     (PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE, LIST_KEYS, MAP_TYPE, RULES),
 )
+# What the trunk lacks is told last.
+_INCOMPLETE = "because it is defined in "
 _METADATA_ONLY = "must not specify anything other than name and generateName, but metadata is implicitly specified"
 
 
 def check_schema(schema: Obj, path: str) -> Errors:
     """Checks the schema of one version; `path` is where it stands."""
     errors = _root(schema, path)
+    structural: Errors = []
+    incomplete: Errors = []
+    expressions = False
     for level, where, one in walk(schema, path):
         errors += _openapi(one, where)
-        errors += _structure(one, where, level)
+        found = _structure(one, where, level)
+        incomplete += [error for error in found if error.detail.startswith(_INCOMPLETE)]
+        structural += found
+        errors += [error for error in found if not error.detail.startswith(_INCOMPLETE)]
         errors += _lists(one, where)
-        errors += _rules(one, where)
         if one.get(RULES):
-            from proa.apis.apiextensions.rules import check_rules  # only where there are expressions
+            from proa.apis.apiextensions.rule_checks import check_texts  # only where there are expressions
 
-            errors += check_rules(one, where, resource=level == "root")
+            errors += check_texts(one, where)
+            expressions = True
         if "default" in one and level != "root":
             errors += _default(one, where)
+    errors += incomplete
+    if expressions and not structural:
+        from proa.apis.apiextensions.rule_checks import check_expressions
+
+        errors += check_expressions(schema, path, errors)
     return errors
 
 
@@ -171,13 +184,13 @@ def _branch(branch: Obj, trunk: Obj | None, path: str, trunk_path: str) -> Error
     for key, one in (branch.get("properties") or {}).items():
         where, specified = f"{path}.properties[{key}]", f"{trunk_path}.properties[{key}]"
         if trunk is not None and key not in known:
-            errors.append(required_field(specified, f"because it is defined in {where}"))
+            errors.append(required_field(specified, f"{_INCOMPLETE}{where}"))
         errors += _branch(one, known.get(key), where, specified)
     items = branch.get("items")
     if isinstance(items, dict):
         inner = (trunk or {}).get("items")
         if trunk is not None and not isinstance(inner, dict):
-            errors.append(required_field(f"{trunk_path}.items", f"because it is defined in {path}.items"))
+            errors.append(required_field(f"{trunk_path}.items", f"{_INCOMPLETE}{path}.items"))
         errors += _branch(items, inner, f"{path}.items", f"{trunk_path}.items")
     for key in _JUNCTORS:
         for index, one in enumerate(branch.get(key) or ()):
@@ -258,24 +271,6 @@ def _map_keys(keys: list[str], items: Obj, path: str) -> Errors:
     return errors
 
 
-def _rules(schema: Obj, path: str) -> Errors:
-    """Checks the presence of CEL rules; their cost is not estimated."""
-    errors: Errors = []
-    for index, rule in enumerate(schema.get(RULES) or ()):
-        where = f"{path}.{RULES}[{index}]"
-        message = rule.get("message") or ""
-        if not (rule.get("rule") or "").strip():
-            errors.append(required_field(f"{where}.rule", "rule is not specified"))
-        if message and not message.strip():
-            errors.append(invalid_field(f"{where}.message", message, "message must be non-empty if specified"))
-        elif "\n" in message.strip():
-            errors.append(invalid_field(f"{where}.message", message, "message must not contain line breaks"))
-        elif "\n" in (rule.get("rule") or "").strip() and not message:
-            detail = "message must be specified if rule contains line breaks"
-            errors.append(required_field(f"{where}.message", detail))
-    return errors
-
-
 def _default(schema: Obj, path: str) -> Errors:
     where, value = f"{path}.default", schema["default"]
     errors: Errors = []
@@ -288,6 +283,10 @@ def _default(schema: Obj, path: str) -> Errors:
         field = error.path.removeprefix(".")
         shown = error.path if error.path == "<nil>" else where + (f".{field.removeprefix('.')}" if field else "")
         errors.append(FieldError(error.type, shown.replace(".[", "["), error.value, error.detail))
+    if any(one.get(RULES) for _, _, one in walk(schema, "")):
+        from proa.apis.apiextensions.rules import Rules  # only where there are expressions
+
+        errors += Rules(schema, resource=False).validate(value, value, errors, where, ratcheting=False)[0]
     return errors
 
 

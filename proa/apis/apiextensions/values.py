@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from proa.apis.apiextensions.formats import is_format, number_fits
@@ -156,9 +157,59 @@ def _default_items(value: list[Any], items: Obj | None) -> bool:
 # ---------------------------------------------------------------- validate
 
 
-def validate(value: Any, schema: Obj, path: str = "") -> list[FieldError]:
-    """Checks a value against a schema: types, bounds, lists that are sets or maps, embedded resources."""
-    return _value(value, schema, path) + _lists(value, schema, path) + _embedded(value, schema, path, not path)
+def validate(value: Any, schema: Obj, path: str = "", old: Any = None) -> list[FieldError]:
+    """Checks a value against a schema: types, bounds, lists that are sets or maps, embedded resources.
+
+    What is wrong with a part of `old` that did not change is not held against the value (KEP 4008, ratcheting).
+    """
+    errors = _value(value, schema, path)
+    if errors and old is not None:
+        errors = _changed(value, old, schema, path)
+    listed = _lists(value, schema, path)
+    if listed and old is not None and _lists(old, schema, path):
+        listed = []
+    return errors + listed + _embedded(value, schema, path, not path)
+
+
+def _changed(value: Any, old: Any, schema: Obj, path: str) -> list[FieldError]:
+    """Returns the errors of a value, but for those of its parts that are as they were."""
+    if value == old and type(value) is type(old):
+        return []
+    parts = _parts(value, old, schema, path)
+    if not parts:
+        return _value(value, schema, path)
+    own = _value(value, _without_parts(schema), path)
+    return own + [error for part in parts for error in part()]
+
+
+def _without_parts(schema: Obj) -> Obj:
+    return {key: one for key, one in schema.items() if key not in ("properties", "additionalProperties", "items")}
+
+
+def _parts(value: Any, old: Any, schema: Obj, path: str) -> list[Callable[[], list[FieldError]]]:
+    """Returns what checks the fields of an object or the items of a list, each with its counterpart if it has one."""
+    made: list[Callable[[], list[FieldError]]] = []
+
+    def add(one: Any, before: Any, below: Obj, where: str) -> None:
+        made.append(lambda: _value(one, below, where) if before is None else _changed(one, before, below, where))
+
+    if isinstance(value, dict):
+        known = old if isinstance(old, dict) and schema.get("x-kubernetes-map-type") != "atomic" else {}
+        properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
+        for key, item in value.items():
+            below = properties.get(key) or (additional if isinstance(additional, dict) else None)
+            if below:
+                add(item, known.get(key), below, _join(path, key))
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        keys = schema.get("x-kubernetes-list-map-keys") if schema.get("x-kubernetes-list-type") == "map" else None
+        known = {_key(one, keys): one for one in old} if keys and isinstance(old, list) else {}
+        for index, item in enumerate(value):
+            add(item, known.get(_key(item, keys)) if keys else None, schema["items"], f"{path}[{index}]")
+    return made
+
+
+def _key(item: Any, keys: Sequence[str]) -> str:
+    return repr([item.get(key) for key in keys]) if isinstance(item, dict) else repr(item)
 
 
 def type_of(value: Any) -> str:

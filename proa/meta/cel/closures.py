@@ -26,6 +26,7 @@ from proa.meta.cel.code import (
     is_open,
 )
 from proa.meta.cel.library.costs import actual_cost, size_of
+from proa.meta.cel.schemas import FROM_JSON
 from proa.meta.cel.signatures import Overload
 from proa.meta.cel.syntax import Call, CelError, Ident, Node, ProgramError, Select
 from proa.meta.cel.types import Type, is_dyn, is_variable
@@ -73,6 +74,19 @@ def _ident(builder: Builder, node: Ident) -> Code:
 
 @builds(Select)
 def _select(builder: Builder, node: Select) -> Code:
+    converted = FROM_JSON.get(node.type.name)
+    if converted is not None and not node.test:
+        return _converted(_plain_select(builder, node), converted)
+    return _plain_select(builder, node)
+
+
+def _converted(code: Code, convert: Callable[[Any], Any]) -> Code:
+    """Makes of JSON what the type says: a message's times may come as texts."""
+    of = code.run
+    return Code(lambda frame: convert(of(frame)), code.cost)
+
+
+def _plain_select(builder: Builder, node: Select) -> Code:
     operand = builder.code(node.operand)
     name, typed = node.name, node.operand.type.fields is not None
     cost = operand.cost + (not node.test) + (not is_attribute(node.operand))

@@ -191,6 +191,13 @@ def _as_duration(value: Any) -> Any:
         return value
 
 
+# By the type of a field that has one, whose values come as JSON.
+FROM_JSON: dict[str, Adapt] = {
+    "double": _as_double,
+    "bytes": _as_bytes,
+    "timestamp": _as_timestamp,
+    "duration": _as_duration,
+}
 _TEXTS: dict[str, Adapt] = {
     "byte": _as_bytes,
     "date": _as_timestamp,

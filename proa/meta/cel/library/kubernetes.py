@@ -10,6 +10,8 @@ from functools import total_ordering
 from typing import Any, ClassVar
 
 from proa.meta import names, quantity
+from proa.meta.cel.library.authorization import Authorizer as Authorizer
+from proa.meta.cel.library.authorization import Check as Check
 from proa.meta.cel.library.network import parse_url
 from proa.meta.cel.syntax import INT_MAX, CelError
 from proa.meta.cel.values import NONE, Optional, int_range
