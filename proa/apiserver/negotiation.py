@@ -77,8 +77,11 @@ def accept_clauses(header: str) -> tuple[Clause, ...]:
 
 
 @lru_cache(maxsize=256)
-def negotiate(header: str, *, watch: bool = False, collection: bool = False) -> Form:
-    """Returns the form of an object's or a list's answer, or of a watch's events; raises the 406 StatusError."""
+def negotiate(header: str, *, watch: bool = False, collection: bool = False, tables: bool = True) -> Form:
+    """Returns the form of an object's or a list's answer, or of a watch's events; raises the 406 StatusError.
+
+    `tables` is false for what nobody can show as a Table, such as a review.
+    """
     clauses = accept_clauses(header)
     offered = OBJECT_TYPES + _WATCH_TYPES if collection or watch else OBJECT_TYPES
     if not any(clause.media_type in (*OBJECT_TYPES, "*/*") for clause in clauses):
@@ -94,7 +97,7 @@ def negotiate(header: str, *, watch: bool = False, collection: bool = False) -> 
             return Form(media_type)
         version = asked.get("v", "")
         known = transform in _TRANSFORMS and asked.get("g") == "meta.k8s.io" and version in ("v1", "v1beta1")
-        if known and not (media_type == PROTOBUF and transform == "Table"):
+        if known and not (transform == "Table" and (media_type == PROTOBUF or not tables)):
             return Form(media_type, transform, version)
     raise not_transformable(_WATCH_TYPES if watch else OBJECT_TYPES)
 

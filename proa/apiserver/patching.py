@@ -23,6 +23,7 @@ from proa.meta.errors import StatusError, bad_request
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_object
 from proa.meta.patch import apply_patch, patched_into, unfit
+from proa.meta.schema.decode import IGNORE, STRICT, WARN
 
 
 class Patcher:
@@ -61,6 +62,7 @@ class Patcher:
                 made = await store.forms.assisted(
                     lambda convert: self.management.apply(call, patch, old, resource, convert, force=force)
                 )
+            _judge_duplicates(request, call)
             made.setdefault("kind", resource.kind)
             made.setdefault("apiVersion", resource.api_version)
             if isinstance(resource.strategy, CustomResourceStrategy):
@@ -105,6 +107,18 @@ class Patcher:
             check_kind(obj, kind)
         except StatusError as error:
             raise unfit(request.body, error.message) from None
+
+
+def _judge_duplicates(request: ApiRequest, call: Call) -> None:
+    """Says what fieldValidation wants of duplicate keys in an apply configuration, once it was applied, as upstream."""
+    mode = request.parameters.get("fieldValidation", "") or WARN
+    if not request.duplicates or mode == IGNORE:
+        return
+    found = "\n  ".join(["yaml: unmarshal errors:", *request.duplicates])
+    problem = f"error converting YAML to JSON: {found}"
+    if mode == STRICT:
+        raise bad_request(f"error strict decoding YAML: {problem}")
+    call.warnings.append(problem)
 
 
 def _check_name(request: ApiRequest, obj: Obj) -> None:

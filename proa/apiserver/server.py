@@ -235,7 +235,8 @@ class HttpServer:
         return definition
 
     async def _carry_out(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
-        form = negotiate(call.accept, collection=not request.name)
+        virtual = (definition.group, definition.plural, request.subresource) in self.core.special
+        form = negotiate(call.accept, collection=not request.name, tables=not virtual)
         if request.verb == "list":
             _timeout(request.parameters.get("timeoutSeconds", ""))
         if is_true(request.parameters.get("export")):

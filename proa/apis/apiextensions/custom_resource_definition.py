@@ -15,7 +15,6 @@ from proa.apis.define import columns, resource
 from proa.apis.fields import Errors
 from proa.apis.registry import StatusStrategy, Strategy
 from proa.apis.shape import child, children, drop_zero, keep_status, null_if_empty
-from proa.meta.errors import invalid_field
 from proa.meta.objects import Obj, copy_object, metadata, name_of
 
 # Parts of a schema that vanish when empty; an empty map or list means nothing there.
@@ -115,12 +114,7 @@ class CustomResourceDefinitionStrategy(Strategy):
 
 class CustomResourceDefinitionStatusStrategy(StatusStrategy):
     def validate_update(self, obj: Obj, old: Obj) -> Errors:
-        errors = check_stored_versions(obj)
-        status = obj.get("status") or {}
-        for index, one in enumerate(children(status, "conditions")):
-            if not one.get("type"):
-                errors.append(invalid_field(f"status.conditions[{index}].type", "", "must not be empty"))
-        return errors
+        return check_stored_versions(obj)
 
 
 def cells(obj: Obj, now: datetime) -> Sequence[Any]:

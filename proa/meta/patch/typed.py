@@ -6,7 +6,7 @@ set have paths of their own; a declared struct that is not empty is no member of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,28 +56,37 @@ def element_of(shape: Shape, item: Any) -> str:
 # ---------------------------------------------------------------- checking
 
 
-def check(shape: Shape, value: Any, path: str = "") -> None:
-    """Raises Untyped for the first thing that does not fit: unknown field, wrong type, duplicate item."""
+def check(shape: Shape, value: Any) -> None:
+    """Raises Untyped for all that does not fit: unknown fields, wrong types, duplicate items."""
+    found = list(_problems(shape, value, ""))
+    if found:
+        raise Untyped(found[0] if len(found) == 1 else "\n  ".join(["errors:", *found]))
+
+
+def _problems(shape: Shape, value: Any, path: str) -> Iterator[str]:
     if value is None:
         return
     shape = deduced(shape, value)
     if shape.form == "scalar":
-        _check_scalar(shape.scalar, value, path)
+        yield from _scalar_problems(shape.scalar, value, path)
     elif shape.form == "map":
         if not isinstance(value, dict):
-            raise Untyped(f"{path}: expected map, got {_got(value)}")
+            yield f"{path}: expected map, got {_got(value)}"
+            return
         for name, item in value.items():
             found = shape.find(name) or shape.element
             if found is None:
-                raise Untyped(f"{path}.{name}: field not declared in schema")
-            check(found, item, f"{path}.{name}")
+                yield f"{path}.{name}: field not declared in schema"
+            else:
+                yield from _problems(found, item, f"{path}.{name}")
     else:
-        _check_list(shape, value, path)
+        yield from _list_problems(shape, value, path)
 
 
-def _check_list(shape: Shape, value: Any, path: str) -> None:
+def _list_problems(shape: Shape, value: Any, path: str) -> Iterator[str]:
     if not isinstance(value, list):
-        raise Untyped(f"{path}: expected list, got {_got(value)}")
+        yield f"{path}: expected list, got {_got(value)}"
+        return
     seen: set[str] = set()
     for index, item in enumerate(value):
         at = f"{path}[{index}]"
@@ -85,29 +94,30 @@ def _check_list(shape: Shape, value: Any, path: str) -> None:
             try:
                 element = element_of(shape, item)
             except Untyped as problem:
-                raise Untyped(f"{path}: element {index}{problem}") from None
+                yield f"{path}: element {index}{problem}"
+                return
             at = path + _shown(element)
             if element in seen:
-                raise Untyped(f"{path}: duplicate entries for key {_shown(element)}")
+                yield f"{path}: duplicate entries for key {_shown(element)}"
             seen.add(element)
-        check(shape.element or UNTYPED, item, at)
+        yield from _problems(shape.element or UNTYPED, item, at)
 
 
 def _shown(element: str) -> str:
     return next(paths({element: {}}))
 
 
-def _check_scalar(scalar: str, value: Any, path: str) -> None:
-    if isinstance(value, dict | list):
-        raise Untyped(f"{path}: expected {scalar or 'scalar'}, got {_got(value)}")
+def _scalar_problems(scalar: str, value: Any, path: str) -> Iterator[str]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if scalar == "numeric" and not number:
+    if isinstance(value, dict | list):
+        yield f"{path}: expected {scalar or 'scalar'}, got {_got(value)}"
+    elif scalar == "numeric" and not number:
         kind = "boolean" if isinstance(value, bool) else "string"
-        raise Untyped(f"{path}: expected numeric (int or float), got {kind}")
-    if scalar == "string" and not isinstance(value, str):
-        raise Untyped(f"{path}: expected string, got {_got(value)}")
-    if scalar == "boolean" and not isinstance(value, bool):
-        raise Untyped(f"{path}: expected boolean, got {_got(value)}")
+        yield f"{path}: expected numeric (int or float), got {kind}"
+    elif scalar == "string" and not isinstance(value, str):
+        yield f"{path}: expected string, got {_got(value)}"
+    elif scalar == "boolean" and not isinstance(value, bool):
+        yield f"{path}: expected boolean, got {_got(value)}"
 
 
 def _got(value: Any) -> str:
