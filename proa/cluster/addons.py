@@ -1,6 +1,11 @@
-"""What every cluster of ours holds beside upstream's bootstrap objects: the agents' rights and the service kube-dns."""
+"""What every cluster of ours holds beside upstream's bootstrap objects: the agents' rights and the service kube-dns.
+
+As with kubeadm, a bootstrap token lets a new node ask for its certificates, and nodes renew them without being asked.
+"""
 
 from __future__ import annotations
+
+import asyncio
 
 from proa.client.interface import MERGE_PATCH, Client
 from proa.client.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICES
@@ -10,6 +15,7 @@ from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
 
 _RBAC = "rbac.authorization.k8s.io"
+_CERTIFICATES = "certificates.k8s.io"
 _READ = ["get", "list", "watch"]
 
 
@@ -33,10 +39,35 @@ _ROLES: dict[str, list[Obj]] = {
         {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "create"]},
         {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
     ],
+    "proa:kubelet-serving-approver": [
+        {"apiGroups": [_CERTIFICATES], "resources": ["certificatesigningrequests/approval"], "verbs": ["update"]},
+        {
+            "apiGroups": [_CERTIFICATES],
+            "resources": ["signers"],
+            "resourceNames": ["kubernetes.io/kubelet-serving"],
+            "verbs": ["approve"],
+        },
+    ],
+}
+_BOOTSTRAPPERS = {"apiGroup": _RBAC, "kind": "Group", "name": "system:bootstrappers:proa"}
+_REQUESTS = "system:certificates.k8s.io:certificatesigningrequests"
+# Who has upstream's roles: binding -> (role, subject).
+_BINDINGS: dict[str, tuple[str, Obj]] = {
+    "proa:node-bootstrap": ("system:node-bootstrapper", _BOOTSTRAPPERS),
+    "proa:node-autoapprove-bootstrap": (f"{_REQUESTS}:nodeclient", _BOOTSTRAPPERS),
+    "proa:node-autoapprove-renewal": (
+        f"{_REQUESTS}:selfnodeclient",
+        {"apiGroup": _RBAC, "kind": "Group", "name": "system:nodes"},
+    ),
 }
 _SUBJECTS = {
     "proa:agent": {"apiGroup": _RBAC, "kind": "Group", "name": AGENTS_GROUP},
     "proa:cloud-controller-manager": {"apiGroup": _RBAC, "kind": "User", "name": "system:cloud-controller-manager"},
+    "proa:kubelet-serving-approver": {
+        "kind": "ServiceAccount",
+        "name": "kubelet-serving-approver",
+        "namespace": "kube-system",
+    },
 }
 
 
@@ -45,12 +76,13 @@ def role(name: str) -> Obj:
 
 
 def binding(name: str) -> Obj:
+    role_name, subject = _BINDINGS.get(name) or (name, _SUBJECTS[name])
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "ClusterRoleBinding",
         "metadata": {"name": name},
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name},
-        "subjects": [_SUBJECTS[name]],
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": role_name},
+        "subjects": [subject],
     }
 
 
@@ -81,11 +113,18 @@ def dns_service(address: str) -> Obj:
 
 async def ensure(client: Client, dns_address: str) -> None:
     """Creates what is missing and renews the rights; raises StatusError."""
-    for name in _ROLES:
-        for resource, obj in ((CLUSTERROLES, role(name)), (CLUSTERROLEBINDINGS, binding(name))):
-            if not await _create(client, resource, obj):
-                await client.patch(resource, name, obj, patch_type=MERGE_PATCH)
-    await _create(client, SERVICES, dns_service(dns_address))
+    rights = [(CLUSTERROLES, role(name)) for name in _ROLES]
+    rights += [(CLUSTERROLEBINDINGS, binding(name)) for name in (*_ROLES, *_BINDINGS)]
+    # All at once: the store commits what waits together.
+    await asyncio.gather(
+        *(_renew(client, resource, obj) for resource, obj in rights),
+        _create(client, SERVICES, dns_service(dns_address)),
+    )
+
+
+async def _renew(client: Client, resource: GVR, obj: Obj) -> None:
+    if not await _create(client, resource, obj):
+        await client.patch(resource, obj["metadata"]["name"], obj, patch_type=MERGE_PATCH)
 
 
 async def _create(client: Client, resource: GVR, obj: Obj) -> bool:

@@ -20,6 +20,13 @@ def controller_options(cluster: Cluster) -> Options:
     )
 
 
+def own_controllers() -> Sequence[Callable[[Any], Any]]:
+    """Returns the controllers that upstream's controller manager does not have, and clusters of ours do."""
+    from proa.controllers.certificates.run import KubeletServingApprover
+
+    return (KubeletServingApprover,)
+
+
 def cloud_controllers(cluster: Cluster) -> Sequence[Callable[[Any], Any]]:
     """Returns the cloud controllers with the local provider, whose addresses are on the cluster's segment."""
     if not cluster.nodes:

@@ -131,7 +131,7 @@ class ControlPlane:
             self.clock,
             self._account_client,
             components.controller_options(self.cluster),
-            extra=components.cloud_controllers(self.cluster),
+            extra=(*components.own_controllers(), *components.cloud_controllers(self.cluster)),
         )
         await manager.start()
         self.parts += [self.informers, manager]

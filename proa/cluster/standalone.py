@@ -114,7 +114,7 @@ async def run_controllers(config: ClientConfig, cluster: Cluster, *, cloud: bool
             accounts.client,
             components.controller_options(cluster),
             only=() if cloud else None,
-            extra=components.cloud_controllers(cluster) if cloud else (),
+            extra=components.cloud_controllers(cluster) if cloud else components.own_controllers(),
         )
         await manager.start()
         return [accounts, informers, manager]

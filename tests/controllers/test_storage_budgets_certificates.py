@@ -26,7 +26,7 @@ from proa.client.resources import (
     STORAGECLASSES,
 )
 from proa.cluster.pki import Pki
-from proa.controllers.certificates.plan import CLIENT, KUBELET_CLIENT, KUBELET_SERVING, Subject, refusal
+from proa.controllers.certificates.plan import CLIENT, KUBELET_CLIENT, KUBELET_SERVING, Subject, are_own_names, refusal
 from proa.controllers.disruption.plan import status
 from proa.controllers.manager import CONTROLLERS
 from proa.controllers.runtime import Options
@@ -217,40 +217,55 @@ def test_a_claim_with_a_provisioner_is_marked_for_it() -> None:
 
 NODE = Subject("system:node:n1", ("system:nodes",))
 NODE_USAGES = ["digital signature", "client auth"]
+SERVER = Subject("system:node:n1", ("system:nodes",), ("n1",))
+SERVER_USAGES = ["digital signature", "server auth"]
 
 
 @pytest.mark.parametrize(
-    ("signer", "subject", "usages", "user", "signed"),
+    ("signer", "subject", "usages", "signed"),
     [
-        (KUBELET_CLIENT, NODE, NODE_USAGES, "anyone", True),
-        (KUBELET_CLIENT, NODE, ["client auth"], "anyone", False),
-        (KUBELET_CLIENT, NODE, [*NODE_USAGES, "server auth"], "anyone", False),
-        (KUBELET_CLIENT, Subject("system:node:n1", ("system:masters",)), NODE_USAGES, "anyone", False),
-        (KUBELET_CLIENT, Subject("admin", ("system:nodes",)), NODE_USAGES, "anyone", False),
-        (KUBELET_CLIENT, Subject("system:node:n1", ("system:nodes",), ("n1",)), NODE_USAGES, "anyone", False),
-        (KUBELET_SERVING, Subject("system:node:n1", ("system:nodes",), ("n1",)), NODE_USAGES, "system:node:n1", False),
-        (
-            KUBELET_SERVING,
-            Subject("system:node:n1", ("system:nodes",), ("n1",)),
-            ["digital signature", "server auth"],
-            "system:node:n1",
-            True,
-        ),
-        (
-            KUBELET_SERVING,
-            Subject("system:node:n1", ("system:nodes",), ("n1",)),
-            ["digital signature", "server auth"],
-            "system:node:n2",
-            False,
-        ),
-        (KUBELET_SERVING, NODE, ["digital signature", "server auth"], "system:node:n1", False),
-        (CLIENT, Subject("jane", ("dev",)), ["client auth"], "x", True),
-        (CLIENT, Subject("jane", ("dev",)), ["server auth"], "x", False),
-        (CLIENT, Subject("jane", ("dev",), emails=("a@b",)), ["client auth"], "x", False),
+        (KUBELET_CLIENT, NODE, NODE_USAGES, True),
+        (KUBELET_CLIENT, NODE, ["client auth"], False),
+        (KUBELET_CLIENT, NODE, [*NODE_USAGES, "server auth"], False),
+        (KUBELET_CLIENT, Subject("system:node:n1", ("system:masters",)), NODE_USAGES, False),
+        (KUBELET_CLIENT, Subject("admin", ("system:nodes",)), NODE_USAGES, False),
+        (KUBELET_CLIENT, SERVER, NODE_USAGES, False),
+        (KUBELET_SERVING, SERVER, NODE_USAGES, False),
+        (KUBELET_SERVING, SERVER, SERVER_USAGES, True),
+        (KUBELET_SERVING, NODE, SERVER_USAGES, False),
+        (CLIENT, Subject("jane", ("dev",)), ["client auth"], True),
+        (CLIENT, Subject("jane", ("dev",)), ["server auth"], False),
+        (CLIENT, Subject("jane", ("dev",), emails=("a@b",)), ["client auth"], True),
     ],
 )
-def test_what_signers_sign(signer: str, subject: Subject, usages: list[str], user: str, signed: bool) -> None:
-    assert (refusal(signer, subject, usages, user) == "") == signed
+def test_what_signers_sign(signer: str, subject: Subject, usages: list[str], signed: bool) -> None:
+    assert (refusal(signer, subject, usages) == "") == signed
+
+
+def node_with(name: str, *addresses: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"addresses": [{"address": one} for one in addresses]}}
+
+
+@pytest.mark.parametrize(
+    ("dns_names", "addresses", "own"),
+    [
+        (("n1",), (), True),
+        (("n1",), ("10.0.0.1",), True),
+        ((), ("10.0.0.1",), True),
+        ((), (), False),
+        (("n2",), (), False),  # another node
+        ((), ("10.0.0.2",), False),
+        (("n1", "kubernetes.default.svc"), (), False),  # nobody's
+        ((), ("10.0.0.9",), False),  # claimed by both
+    ],
+)
+def test_which_serving_certificates_name_their_own_node(
+    dns_names: tuple[str, ...], addresses: tuple[str, ...], own: bool
+) -> None:
+    nodes = [node_with("n1", "10.0.0.1", "10.0.0.9"), node_with("n2", "10.0.0.2", "10.0.0.9")]
+    subject = Subject("system:node:n1", ("system:nodes",), dns_names, addresses)
+    assert are_own_names(subject, nodes) is own
+    assert not are_own_names(subject, [])
 
 
 def signing_request(common_name: str, organization: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from proa.controllers.conditions import find, is_true
-from proa.meta.objects import Obj, metadata
+from proa.meta.objects import Obj, metadata, name_of
 from proa.util.clock import parse_rfc3339
 
 CLIENT = "kubernetes.io/kube-apiserver-client"
@@ -16,6 +16,7 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 LEGACY = "kubernetes.io/legacy-unknown"
 SIGNERS = (CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY)
 
+_NODE_USER = "system:node:"
 _COMMON = {"digital signature", "key encipherment"}
 _APPROVED_SECONDS = 3600.0
 _DENIED_SECONDS = 3600.0
@@ -46,23 +47,23 @@ def is_approved(request: Obj) -> bool:
     return is_true(conditions(request), "Approved") and not is_true(conditions(request), "Denied")
 
 
-def refusal(signer: str, subject: Subject, usages: Sequence[str], username: str) -> str:
-    """Returns why a signer must not sign, empty if it may."""
+def refusal(signer: str, subject: Subject, usages: Sequence[str]) -> str:
+    """Returns why a signer must not sign what was approved, empty if it may."""
     asked = set(usages)
     if signer == CLIENT:
         if "client auth" not in asked or not asked <= _COMMON | {"client auth"}:
             return "usages must include client auth and, besides it, only digital signature and key encipherment"
-        return "subjectAltNames are not allowed" if subject.has_names else ""
+        return ""
     if signer in (KUBELET_CLIENT, KUBELET_SERVING):
-        return _kubelet_refusal(signer, subject, asked, username)
+        return _kubelet_refusal(signer, subject, asked)
     return "" if signer == LEGACY else "unknown signer"
 
 
-def _kubelet_refusal(signer: str, subject: Subject, asked: set[str], username: str) -> str:
+def _kubelet_refusal(signer: str, subject: Subject, asked: set[str]) -> str:
     usage = "client auth" if signer == KUBELET_CLIENT else "server auth"
     if subject.organizations != ("system:nodes",):
         return "subject organization is not system:nodes"
-    if not subject.common_name.startswith("system:node:"):
+    if not subject.common_name.startswith(_NODE_USER):
         return "subject common name does not begin with system:node:"
     if usage not in asked or "digital signature" not in asked or not asked <= _COMMON | {usage}:
         return f"usages must be {usage} and digital signature, key encipherment if need be"
@@ -72,7 +73,23 @@ def _kubelet_refusal(signer: str, subject: Subject, asked: set[str], username: s
         return "email and URI subjectAltNames are not allowed"
     if not subject.dns_names and not subject.addresses:
         return "a DNS name or an IP address is required"
-    return "" if username == subject.common_name else "the requesting user is not the subject"
+    return ""
+
+
+def are_own_names(subject: Subject, nodes: Sequence[Obj]) -> bool:
+    """Tells whether a serving certificate of a kubelet would name its own node, and nothing that is another's too.
+
+    Nodes report their addresses themselves: what two of them claim is for an administrator to judge.
+    """
+    claims = {name_of(node): _claimed(node) for node in nodes}
+    own = claims.pop(subject.common_name.removeprefix(_NODE_USER), set())
+    asked = {*subject.dns_names, *subject.addresses}
+    return bool(asked) and asked <= own and not any(asked & others for others in claims.values())
+
+
+def _claimed(node: Obj) -> set[str]:
+    addresses = (node.get("status") or {}).get("addresses") or ()
+    return {name_of(node), *(one["address"] for one in addresses)}
 
 
 def is_over(request: Obj, now: datetime) -> bool:

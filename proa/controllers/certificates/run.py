@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 from datetime import datetime
 
-from proa.client.resources import CERTIFICATESIGNINGREQUESTS, SUBJECTACCESSREVIEWS
+from proa.client.resources import CERTIFICATESIGNINGREQUESTS, NODES, SUBJECTACCESSREVIEWS
 from proa.controllers.certificates.plan import (
     KUBELET_CLIENT,
+    KUBELET_SERVING,
     SIGNERS,
     Subject,
+    are_own_names,
     conditions,
     is_approved,
     is_over,
@@ -20,6 +22,7 @@ from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.objects import Obj, name_of
 
 _CLEAN_SECONDS = 3600.0
+_NODE_SECONDS = 5.0
 
 
 def _subject(request: Obj) -> Subject:
@@ -55,7 +58,7 @@ class CertificateApprover(Controller):
             subject = _subject(request)
         except ValueError:
             return None
-        if refusal(KUBELET_CLIENT, subject, spec.get("usages") or (), username):
+        if refusal(KUBELET_CLIENT, subject, spec.get("usages") or ()):
             return None
         own = username == subject.common_name
         for subresource in ("selfnodeclient", "nodeclient") if own else ("nodeclient",):
@@ -91,6 +94,41 @@ class CertificateApprover(Controller):
         return bool((answer.get("status") or {}).get("allowed"))
 
 
+class KubeletServingApprover(Controller):
+    """Approves kubelets' requests for serving certificates that name their own nodes only.
+
+    Upstream leaves these to whoever made the cluster; clusters made by `proa up` have this approver, with rights of its
+    own, so that any kubelet that asks for its serving certificate gets one.
+    """
+
+    name = "kubelet-serving-approver"
+    service_account = "kubelet-serving-approver"
+    event_source = "kubelet-serving-approver"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._requests = self.watch(CERTIFICATESIGNINGREQUESTS)
+        self._nodes = self.need(NODES)
+
+    async def reconcile(self, key: str) -> Result | None:
+        request = self._requests.get(key)
+        if request is None or conditions(request) or request["spec"].get("signerName") != KUBELET_SERVING:
+            return None
+        spec = request["spec"]
+        try:
+            subject = _subject(request)
+        except ValueError:
+            return None
+        if spec.get("username") != subject.common_name or refusal(KUBELET_SERVING, subject, spec.get("usages") or ()):
+            return None
+        if not are_own_names(subject, self._nodes.objects()):
+            return Result(_NODE_SECONDS)  # a kubelet may ask before it has reported its addresses
+        text = "Auto approving kubelet serving certificate: it names the requesting node only."
+        approved = _with(request, "Approved", "AutoApproved", text, self.clock.now())
+        await ignore_absent(self.client.update(CERTIFICATESIGNINGREQUESTS, approved, subresource="approval"))
+        return None
+
+
 class CertificateSigner(Controller):
     """Signs approved requests of the built-in signers with the cluster's CA."""
 
@@ -119,7 +157,7 @@ class CertificateSigner(Controller):
         now = self.clock.now()
         try:
             parsed, subject = parse(base64.b64decode(spec["request"]))
-            why = refusal(signer, subject, usages, spec.get("username") or "")
+            why = refusal(signer, subject, usages)
         except ValueError as error:
             why = f"unable to parse csr {name_of(request)!r}: {error}"
         if why:
