@@ -14,7 +14,7 @@ from proa.apis.discovery_documents import ServedVersion, api_resource_list
 from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
 from proa.apiserver.authz.chain import refusal, require
-from proa.apiserver.contracts import Attributes, Authorizer, Delegate, SpecialHandler
+from proa.apiserver.contracts import AdmissionRequest, Attributes, Authorizer, Delegate, SpecialHandler
 from proa.apiserver.decoding import expected_kind
 from proa.apiserver.encoding import Recent
 from proa.apiserver.fieldmanagement import FieldManagement
@@ -167,6 +167,8 @@ class Core:
         handlers = self.special.get((resource.group, resource.plural, request.subresource))
         if handlers and request.verb in handlers:
             status = 201 if request.verb == "create" else 200
+            if request.verb == "create":
+                await self._admit(resource, request, warnings)
             return PlainAnswer(await handlers[request.verb](request), status)
         sub = self._subresource(resource, request)
         if sub is not None and sub.strategy is None and sub.name != "scale":
@@ -178,6 +180,29 @@ class Core:
             raise StatusError(507, "InsufficientStorage", str(error)) from None
         except StoreFailed as error:
             raise unavailable(str(error)) from None
+
+    async def _admit(self, resource: ResourceDef, request: ApiRequest, warnings: list[str]) -> None:
+        """Asks admission about what is created but not stored: reviews, tokens, evictions, bindings."""
+        if not isinstance(request.body, dict):
+            request.body = {}
+        kind = expected_kind(resource, request.subresource)
+        admission = AdmissionRequest(
+            user=request.user,
+            operation="CREATE",
+            resource=resource,
+            subresource=request.subresource,
+            namespace=request.namespace,
+            name=request.name or (request.body.get("metadata") or {}).get("name") or "",
+            obj=request.body,
+            old=None,
+            dry_run=request.parameters.get("dryRun") == "All",
+            options=request.parameters,
+            warnings=warnings,
+            annotations=request.annotations,
+            kind=None if kind == resource.gvk else kind,
+        )
+        await self.shared.admission.mutate(admission)
+        await self.shared.admission.validate(admission)
 
     def _subresource(self, resource: ResourceDef, request: ApiRequest) -> Subresource | None:
         verb = request.verb

@@ -120,4 +120,6 @@ def audit_event(call: HttpCall, status: int, now: datetime, seconds: float) -> O
     event["responseStatus"] = {"metadata": {}, "code": status}
     event["requestReceivedTimestamp"] = rfc3339_micro(now - timedelta(seconds=seconds))
     event["stageTimestamp"] = rfc3339_micro(now)
+    if call.annotations:
+        event["annotations"] = dict(call.annotations)
     return event

@@ -65,6 +65,8 @@ class HttpCall:
     # Who asked, if that is somebody else than `user`, as whom the request acts.
     authenticated: UserInfo | None = None
     warnings: list[str] = field(default_factory=list)
+    # What the audit log is to say beside that.
+    annotations: dict[str, str] = field(default_factory=dict)
 
     @property
     def accept(self) -> str:
@@ -182,6 +184,7 @@ class HttpServer:
             name=info.name,
             subresource=info.subresource,
             parameters=info.parameters,
+            annotations=call.annotations,
         )
         attributes = self._impersonated(call, attributes_of(request, selected_name(info)))
         request.user = call.user

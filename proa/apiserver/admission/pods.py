@@ -161,7 +161,7 @@ class RuntimeClass(Plugin):
 
 
 class PodTopologyLabels(Plugin):
-    """A pod that is bound to a node gets the node's topology labels."""
+    """A binding of a pod gets the node's topology labels, for the pod."""
 
     name = "PodTopologyLabels"
 
@@ -169,10 +169,13 @@ class PodTopologyLabels(Plugin):
         self._live = live
 
     async def mutate(self, request: AdmissionRequest) -> None:
-        pod = request.obj
-        if not concerns(request, "pods", "UPDATE", subresource="binding") or pod is None:
+        binding = request.obj
+        if request.operation != "CREATE" or binding is None:
             return
-        node = self._live.get(NODES, (pod.get("spec") or {}).get("nodeName") or "")
+        if not concerns(request, "pods", subresource="binding") and not concerns(request, "bindings"):
+            return
+        node = self._live.get(NODES, (binding.get("target") or {}).get("name") or "")
         found = {key: labels_of(node)[key] for key in _TOPOLOGY_LABELS if key in labels_of(node)} if node else {}
         if found:
-            pod["metadata"]["labels"] = {**labels_of(pod), **found}
+            meta = binding.setdefault("metadata", {})
+            meta["labels"] = {**(meta.get("labels") or {}), **found}

@@ -126,7 +126,7 @@ async def delete(store: GenericStore, call: Call, asked: DeleteRequest) -> Writt
     """Deletes an object or begins to; `deleted` in the outcome tells which. Raises StatusErrors 404 and 409."""
     shared, resource = store.shared, store.resource
     key = store.key(call.namespace, call.name)
-    admitted = False
+    admitted = call.admitted
     for _ in range(_ATTEMPTS):
         entry = shared.store.current(key)
         if entry is None:

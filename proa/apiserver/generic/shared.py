@@ -33,6 +33,8 @@ class Call:
     field_manager: str = ""
     # Which managedFields operation this is: Update as a rule, Apply for server-side apply.
     applying: bool = False
+    # Part of something that admission was asked about already (a binding, an eviction).
+    admitted: bool = False
     warnings: list[str] = field(default_factory=list)
     # What the audit log is to say about the request.
     annotations: dict[str, str] = field(default_factory=dict)

@@ -65,6 +65,7 @@ class Bindings:
             parameters=request.parameters,
             dry_run=request.parameters.get("dryRun") == "All",
             field_manager=request.field_manager,
+            admitted=True,
         )
         await store.update(call, produce, sub=_SUBRESOURCE)
         return SUCCESS

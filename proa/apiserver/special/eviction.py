@@ -118,6 +118,7 @@ class Evictions:
             subresource=subresource,
             dry_run=dry_run,
             field_manager=request.field_manager,
+            admitted=True,
         )
 
 

@@ -8,6 +8,7 @@ from proa.apiserver.authz.chain import Authorization
 from proa.apiserver.live import Live
 from proa.apiserver.server import HttpServer
 from proa.apiserver.special.binding import Bindings
+from proa.apiserver.special.connecting import Connections
 from proa.apiserver.special.endpoints import ServiceEndpoints
 from proa.apiserver.special.eviction import Evictions
 from proa.apiserver.special.nodes import Nodes
@@ -35,7 +36,9 @@ def install_special(
     core.special["", "pods", "eviction"] = {"create": Evictions(core, live).create}
     tokens = TokenRequests(authentication.tokens, live, clock)
     core.special["", "serviceaccounts", "token"] = {"create": tokens.create}
-    streams, proxies = PodStreams(live, nodes, authorization), Proxies(live, nodes, endpoints)
+    connections = Connections(core)
+    streams = PodStreams(live, nodes, authorization, connections)
+    proxies = Proxies(live, nodes, endpoints, connections)
     http.raw["", "pods", "log"] = streams.log
     http.raw["", "pods", "exec"] = streams.exec
     http.raw["", "pods", "attach"] = streams.attach

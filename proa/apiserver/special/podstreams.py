@@ -14,6 +14,7 @@ from proa.apiserver.authz.chain import require
 from proa.apiserver.contracts import Attributes, Authorizer
 from proa.apiserver.live import Live
 from proa.apiserver.server import HttpCall, method_not_allowed
+from proa.apiserver.special.connecting import Connections
 from proa.apiserver.special.nodes import Nodes, unreachable
 from proa.client.resources import PODS
 from proa.meta.errors import FieldError, StatusError, bad_request, forbidden_field, invalid, invalid_field, not_found
@@ -32,10 +33,11 @@ _TUNNEL = "SPDY/3.1+portforward.k8s.io"
 class PodStreams:
     """Raw handlers for the HTTP server."""
 
-    def __init__(self, live: Live, nodes: Nodes, authorizer: Authorizer) -> None:
+    def __init__(self, live: Live, nodes: Nodes, authorizer: Authorizer, connections: Connections) -> None:
         self._live = live
         self._nodes = nodes
         self._authorizer = authorizer
+        self._connections = connections
 
     def _pod(self, call: HttpCall, *methods: str) -> Obj:
         if call.request.method not in methods:
@@ -101,7 +103,11 @@ class PodStreams:
         commands = [value for key, value in parameters if key == "command"]
         if action == "exec" and not commands:
             raise bad_request("you must specify at least 1 command")
-        container = choose_container(pod, call.info.parameters.get("container", ""), ephemeral=True)
+        options: Obj = {**flags, "container": call.info.parameters.get("container"), "command": commands}
+        kind = "PodExecOptions" if action == "exec" else "PodAttachOptions"
+        options = await self._connections.admit(call, kind, options)
+        flags, commands = {key: bool(options.get(key)) for key in flags}, options.get("command") or []
+        container = choose_container(pod, options.get("container") or "", ephemeral=True)
         _require_host(pod)
         names = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
         query = [("command", value) for value in commands] if action == "exec" else []
@@ -133,6 +139,8 @@ class PodStreams:
         self._require_create(call)
         _require_host(pod)
         ports = [value for key, value in parse_qsl(call.request.target.partition("?")[2]) if key in ("ports", "port")]
+        options = {"ports": [int(port) for port in ports if port.isdigit()]}
+        await self._connections.admit(call, "PodPortForwardOptions", options)
         url = self._nodes.pod_url(pod, "portForward")
         if _TUNNEL in call.request.header("sec-websocket-protocol"):
             return await self._unwrap(call.request, url)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from proa.apiserver.live import Live
 from proa.apiserver.server import HttpCall
+from proa.apiserver.special.connecting import Connections
 from proa.apiserver.special.endpoints import Endpoint, ServiceEndpoints
 from proa.apiserver.special.nodes import KUBELET_PORT, Nodes
 from proa.client.resources import PODS, SERVICES
@@ -55,19 +56,20 @@ class Backend:
 class Proxies:
     """Raw handlers for the HTTP server."""
 
-    def __init__(self, live: Live, nodes: Nodes, endpoints: ServiceEndpoints) -> None:
+    def __init__(self, live: Live, nodes: Nodes, endpoints: ServiceEndpoints, connections: Connections) -> None:
         self._live = live
         self._nodes = nodes
         self._endpoints = endpoints
+        self._connections = connections
 
     async def pods(self, call: HttpCall) -> Response | None:
-        return await self._serve(call, self._pod)
+        return await self._serve(call, self._pod, "PodProxyOptions")
 
     async def services(self, call: HttpCall) -> Response | None:
-        return await self._serve(call, self._service)
+        return await self._serve(call, self._service, "ServiceProxyOptions")
 
     async def nodes(self, call: HttpCall) -> Response | None:
-        return await self._serve(call, self._node)
+        return await self._serve(call, self._node, "NodeProxyOptions")
 
     # ------------------------------------------------------------ backends
 
@@ -105,12 +107,13 @@ class Proxies:
 
     # ------------------------------------------------------------ passing on
 
-    async def _serve(self, call: HttpCall, find: Callable[[HttpCall], Backend]) -> Response | None:
+    async def _serve(self, call: HttpCall, find: Callable[[HttpCall], Backend], kind: str) -> Response | None:
         request = call.request
         prefix, rest, query = split_target(request.target)
         if not rest and request.method in ("GET", "HEAD") and not request.header("upgrade"):
             location = f"{prefix}/" + (f"?{query}" if query else "")
             return Response(status=301, headers=[("Location", location)])
+        await self._connections.admit(call, kind, {"path": rest})
         backend = find(call)
         url = backend.base + (rest or "/") + (f"?{query}" if query else "")
         try:
