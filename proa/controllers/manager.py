@@ -53,6 +53,7 @@ CONTROLLERS: dict[str, str] = {
     "token-cleaner": "proa.controllers.bootstraptokens.run:TokenCleaner",
     "node-ipam": "proa.controllers.nodeipam.run:NodeIpamController",
     "resourcequota": "proa.controllers.resourcequota.run:ResourceQuotaController",
+    "validatingadmissionpolicy-status": "proa.controllers.policystatus.run:PolicyStatusController",
     "podgc": "proa.controllers.podgc.run:PodGarbageCollector",
 }
 

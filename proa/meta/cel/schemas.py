@@ -204,3 +204,39 @@ _TEXTS: dict[str, Adapt] = {
     "date-time": _as_timestamp,
     "duration": _as_duration,
 }
+
+# ---------------------------------------------------------------- built-in types
+
+_CODES = {"s": STRING, "y": BYTES, "b": BOOL, "i": INT, "l": INT, "n": DOUBLE, "t": TIMESTAMP, "u": TIMESTAMP}
+
+
+@cache
+def definition_type(name: str) -> Type:
+    """Returns the type of a built-in definition such as io.k8s.api.core.v1.Pod; raises KeyError."""
+    from proa.meta.schema.catalog import definition
+
+    found = definition(name)
+    if found.alias:
+        return _code_type(found.alias)
+
+    @cache
+    def by_name() -> dict[str, str]:
+        return {shown: field for field in found.fields for shown in (field, escape(field)) if shown}
+
+    @cache
+    def find(shown: str) -> tuple[str, Type] | None:
+        field = by_name().get(shown)
+        if field is None or (field == shown and field in _KEYWORDS):
+            return None
+        return field, _code_type(found.fields[field].type)
+
+    return Type(found.go_type, (), find)
+
+
+def _code_type(code: str) -> Type:
+    """Returns the type that a code of the compiled schema stands for; quantities and the like may be anything."""
+    if code[0] == "[":
+        return list_of(_code_type(code[1:]))
+    if code[0] == "{":
+        return map_of(STRING, _code_type(code[1:]))
+    return definition_type(code[1:]) if code[0] == "@" else _CODES.get(code[0], DYN)
