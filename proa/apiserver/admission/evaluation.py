@@ -15,7 +15,7 @@ from proa.apiserver.admission.versions import Seen
 from proa.apiserver.contracts import AdmissionRequest, Attributes, Authorizer
 from proa.client.interface import UserInfo
 from proa.meta.cel import CelError, Program
-from proa.meta.cel.library import kubernetes
+from proa.meta.cel.library import authorization
 from proa.meta.objects import Obj
 
 # What the expressions of one policy with one binding and one parameter may cost, and what match conditions may.
@@ -125,12 +125,11 @@ def values_of(
     namespace: Obj | None = None,
 ) -> Obj:
     """Returns the variables' values but for `variables`."""
-    asked = kubernetes.Authorizer(Ask(request.user, authorizer))
-    resource = kubernetes.Check(
-        "kubernetes.authorization.ResourceCheck",
+    asked = authorization.Authorizer(Ask(request.user, authorizer))
+    resource = authorization.resource_check(
         asked,
-        group=request.resource.group,
-        resource=request.resource.plural,
+        request.resource.group,
+        request.resource.plural,
         subresource=request.subresource,
         namespace=request.namespace,
         name=request.name,
@@ -155,7 +154,7 @@ def namespace_object(namespace: Obj | None) -> Obj | None:
 
 
 class Ask:
-    """Who may do what, as `proa.meta.cel.library.kubernetes` asks."""
+    """Who may do what, as `proa.meta.cel.library.authorization` asks."""
 
     def __init__(self, user: UserInfo, authorizer: Authorizer) -> None:
         self._user = user
@@ -172,6 +171,7 @@ class Ask:
         verb: str,
         *,
         account: tuple[str, str] | None = None,
+        **selectors: str,
     ) -> tuple[bool, str]:
         user = self._user if account is None else service_account(*account)
         if path:
@@ -186,6 +186,7 @@ class Ask:
                 subresource=subresource,
                 namespace=namespace,
                 name=name,
+                **selectors,
             )
         decision = self._authorizer.authorize(attributes)
         return decision.allowed, decision.reason
