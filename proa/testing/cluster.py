@@ -130,7 +130,7 @@ class Cluster:
         from proa.controllers.runtime import Options as ControllerOptions
         from proa.scheduler.run import Scheduler
 
-        manager = Manager(
+        self.manager = manager = Manager(
             self._informers,
             self.clock,
             lambda name: LocalClient(self.server.api, service_account(name)),
@@ -256,10 +256,11 @@ class Cluster:
         """Replaces an object (or its status, for example)."""
         return self.run(self.client.update(self._resource_of(obj).gvr, obj, subresource=subresource))
 
-    def get(self, resource: str | GVR, name: str, namespace: str = "default") -> Obj:
+    def get(self, resource: str | GVR, name: str, namespace: str = "default", *, subresource: str = "") -> Obj:
         """Returns an object; `resource` is a plural or short name, with its group if need be (`deployments.apps`)."""
         found = self._resource(resource)
-        return self.run(self.client.get(found.gvr, name, self._namespace(found, namespace)))
+        where = self._namespace(found, namespace)
+        return self.run(self.client.get(found.gvr, name, where, subresource=subresource))
 
     def list(self, resource: str | GVR, namespace: str = "", **selectors: str) -> list[Obj]:
         """Returns objects of one namespace, or of all; `label_selector` and `field_selector` as texts."""
@@ -291,6 +292,26 @@ class Cluster:
         found = self._resource(resource)
         where = self._namespace(found, namespace)
         return self.run(self.client.delete(found.gvr, name, where, options or DeleteOptions()))
+
+    def delete_collection(self, resource: str | GVR, namespace: str = "default", **selectors: str) -> None:
+        """Deletes the objects of a namespace that `label_selector` and `field_selector` choose."""
+        found = self._resource(resource)
+        where, chosen = self._namespace(found, namespace), ListOptions(**selectors)  # type: ignore[arg-type]
+        self.run(self.client.delete_collection(found.gvr, where, DeleteOptions(), chosen))
+
+    def evict(self, name: str, namespace: str = "default") -> None:
+        """Evicts a pod, if its disruption budget allows it; raises the 429 StatusError if not."""
+        pods = self._resource("pods")
+        eviction: Obj = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        self.run(self.client.create(pods.gvr, eviction, namespace, name=name, subresource="eviction"))
+
+    def scale(self, resource: str | GVR, name: str, replicas: int, namespace: str = "default") -> Obj:
+        """Replaces the scale of an object, whatever its revision is; returns the new one."""
+        found = self._resource(resource)
+        scale = self.get(found.gvr, name, namespace, subresource="scale")
+        meta = {key: value for key, value in scale["metadata"].items() if key != "resourceVersion"}
+        wanted = {**scale, "metadata": meta, "spec": {"replicas": replicas}}
+        return self.run(self.client.update(found.gvr, wanted, subresource="scale"))
 
     def _resource_of(self, obj: Obj) -> ResourceDef:
         group, version = split_api_version(obj.get("apiVersion") or "")

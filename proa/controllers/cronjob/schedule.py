@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -24,6 +25,7 @@ _NAMED = {
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _SPAN_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 MISSED_MAX = 100
+_FOLD_MAX = timedelta(hours=3)  # no clock is turned back further
 
 
 class Schedule:
@@ -55,8 +57,24 @@ class Schedule:
             while True:
                 due += self._every
                 yield due
-        for found in CronSim(self._text, moment.astimezone(self._zone)):
-            yield found.astimezone(UTC)
+        if self._zone is UTC:
+            yield from CronSim(self._text, moment.astimezone(UTC))
+        yield from self._on_the_clock(moment)
+
+    def _on_the_clock(self, moment: datetime) -> Iterator[datetime]:
+        """Follows the zone's clocks as upstream does: a time that they skip is skipped, one shown twice comes twice."""
+        waiting: list[datetime] = []
+        begin = moment.astimezone(self._zone).replace(tzinfo=None) - _FOLD_MAX
+        for wall in CronSim(self._text, begin):
+            first, second = (wall.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+            if first.astimezone(self._zone).replace(tzinfo=None) == wall:
+                heapq.heappush(waiting, first)
+                if second != first:
+                    heapq.heappush(waiting, second)
+            while waiting and waiting[0] <= first:
+                found = heapq.heappop(waiting)
+                if found > moment:
+                    yield found
 
 
 def _span(text: str) -> timedelta:

@@ -16,11 +16,11 @@ def parse(text: str | None) -> set[int]:
 
 
 def show(indexes: Iterable[int]) -> str:
-    """Returns the shortest text: two or more in a row as a range."""
+    """Returns the text that upstream writes: three or more in a row as a range, such as `1,2,4-6`."""
     parts: list[list[int]] = []
     for index in sorted(indexes):
         if parts and parts[-1][-1] == index - 1:
             parts[-1].append(index)
         else:
             parts.append([index])
-    return ",".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in parts)
+    return ",".join(f"{one[0]}-{one[-1]}" if len(one) > 2 else ",".join(map(str, one)) for one in parts)

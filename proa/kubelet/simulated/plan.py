@@ -16,12 +16,16 @@ from proa.util.clock import parse_rfc3339, rfc3339
 FOREVER = float("inf")
 CRASH_BACKOFF_SECONDS_MIN = 10.0
 CRASH_BACKOFF_SECONDS_MAX = 300.0
+KILLED = 137  # what a container exits with whose pod is deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
     """How pods that match live. Times are seconds: from binding to running, from running to ready, how long their
-    containers run (FOREVER: until deleted) and with which code they exit, and how long they take to stop."""
+    containers run (FOREVER: until deleted) and with which code they exit, and how long they take to stop.
+
+    A pod's labels may change, and with them its life: one that is not ready yet in its new life falls back.
+    """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
@@ -67,7 +71,18 @@ def _stop(pod: Obj, life: Life, now: datetime) -> Step:
     deleted = parse_rfc3339(metadata(pod)["deletionTimestamp"])
     asked = deleted - timedelta(seconds=metadata(pod).get("deletionGracePeriodSeconds") or 0)
     due = min(deleted, asked + timedelta(seconds=life.stop_seconds))
-    return Step(remove=True) if now >= due else Step(after_seconds=(due - now).total_seconds())
+    if now < due:
+        return Step(after_seconds=(due - now).total_seconds())
+    status: Obj = pod.get("status") or {}
+    since = _running_since(status)
+    if not metadata(pod).get("finalizers") or since is None or status.get("phase") in ("Succeeded", "Failed"):
+        return Step(remove=True)
+    # Whoever holds the pod back wants to know how it ended.
+    terminated = {"exitCode": KILLED, "reason": "Error", "startedAt": rfc3339(since), "finishedAt": rfc3339(now)}
+    addresses = status.get("podIP") or "", status.get("hostIP") or ""
+    restarts = max(one.get("restartCount") or 0 for one in status["containerStatuses"])
+    ended = _status(pod, *addresses, {"terminated": terminated}, ready=False, now=now, restarts=restarts)
+    return Step({**ended, "phase": "Failed"})
 
 
 def _running_since(status: Obj) -> datetime | None:
@@ -108,12 +123,12 @@ def _run(pod: Obj, life: Life, since: datetime, now: datetime) -> Step:
         return _restart(pod, life, since, restarts, now)
     if age >= life.run_seconds:
         return _exit(pod, life, since, restarts, now)
-    if age >= life.ready_seconds and _condition(status, "Ready").get("status") != "True":
-        running = {"running": {"startedAt": rfc3339(since)}}
-        changed = _status(pod, pod_ip, host_ip, running, ready=True, now=now, restarts=restarts)
-        return Step(changed, after_seconds=None if life.run_seconds == FOREVER else life.run_seconds - age)
+    running = {"running": {"startedAt": rfc3339(since)}}
+    changed = _status(pod, pod_ip, host_ip, running, ready=age >= life.ready_seconds, now=now, restarts=restarts)
     due = [one - age for one in (life.ready_seconds, life.run_seconds) if age < one < FOREVER]
-    return Step(after_seconds=min(due, default=None))
+    known = {one["type"]: one["status"] for one in status.get("conditions") or ()}
+    same = all(known.get(one["type"]) == one["status"] for one in changed["conditions"])
+    return Step(None if same else changed, after_seconds=min(due, default=None))
 
 
 def _exit(pod: Obj, life: Life, since: datetime, restarts: int, now: datetime) -> Step:

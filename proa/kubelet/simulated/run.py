@@ -238,7 +238,7 @@ class SimulatedNodes:
         life = next((one for one in self.lives if one.matches(pod)), _JUST_RUNS)
         step = plan(pod, life, self._pod_address(pod), self._address(self._numbers[node] + 1), self._clock.now())
         await self._carry_out(pod, step)
-        if step.after_seconds is not None:
+        if step.after_seconds:  # what is due at once follows from the change that was just written
             self._queue.add_after(key, step.after_seconds)
 
     def _pod_address(self, pod: Obj) -> str:
