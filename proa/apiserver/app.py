@@ -35,11 +35,12 @@ from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
 from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
 from proa.apiserver.crd.host import CustomResources
 from proa.apiserver.documents import Documents, json_path
+from proa.apiserver.fairness import debug as fairness_debug
+from proa.apiserver.fairness.gate import Gate
 from proa.apiserver.flowschemas import FlowSchemas
 from proa.apiserver.generic.forms import AskWebhook
 from proa.apiserver.generic.shared import AdmissionChain, Call, Shared, random_suffix
 from proa.apiserver.health import Health
-from proa.apiserver.limits import READS_MAX, WRITES_MAX, InFlight
 from proa.apiserver.live import Live
 from proa.apiserver.metrics import Metrics
 from proa.apiserver.openapi import OpenApi
@@ -96,8 +97,10 @@ class Options:
     encryption_keys: Sequence[bytes] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
-    reads_max: int = READS_MAX
-    writes_max: int = WRITES_MAX
+    # Requests under way at once, which priority levels share; as upstream's --max-requests-inflight and
+    # --max-mutating-requests-inflight, their sum counts.
+    reads_max: int = 400
+    writes_max: int = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -216,7 +219,8 @@ class ApiServer:
         shared.manage_fields = self.api.patcher.management.track
         self._allocation = ServiceAllocation(self._pools, self._ports)
         shared.interceptors = {("", "services"): self._allocation}
-        self.http = HttpServer(self.api, parts.authenticator, InFlight(options.reads_max, options.writes_max))
+        self.gate = Gate(options.reads_max + options.writes_max)
+        self.http = HttpServer(self.api, parts.authenticator, self.gate)
         parts.attach(self.api, self.http)
         self._parts = parts
         self._audit = AuditLog(options.audit_log, self.clock) if options.audit_log is not None else None
@@ -230,11 +234,12 @@ class ApiServer:
         self.documents.aggregated_generation = self.aggregator.generation
         self.documents.priorities = self.aggregator.priorities
         self._trust = PublishedTrust(self.api, self.live, trust_data(options.client_authority, options.front_proxy))
-        Metrics(self.http.in_flight, self.store.counts).install(self.http)
+        Metrics(self.gate, self.store.counts).install(self.http)
+        fairness_debug.install(self.http, self.gate, self.clock)
         self._install_openid()
         OpenApi(self.resources, RemoteSpecs(self.aggregator.remotes)).install(self.http)
         self.custom_resources = CustomResources(self.api)
-        self.flow_schemas = FlowSchemas(self.api, self.live)
+        self.flow_schemas = FlowSchemas(self.api, self.live, self.gate)
         self._bootstrapped = False
         self._stopping = False
         self._install_health()
@@ -266,6 +271,7 @@ class ApiServer:
     async def stop(self) -> None:
         self._stopping = True
         await self.flow_schemas.stop()
+        self.gate.close()
         await self._trust.stop()
         await self.aggregator.stop()
         await self.custom_resources.stop()

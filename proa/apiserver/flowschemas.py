@@ -1,4 +1,5 @@
-"""Says in each FlowSchema's status whether its priority level exists, as upstream's API server does."""
+"""Follows flow schemas and priority levels: priority and fairness takes them over, and each schema's status says
+whether its priority level exists."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import logging
 
 from proa.apis.flowcontrol.bootstrap import schema_status
 from proa.apiserver.api import Core
+from proa.apiserver.fairness.gate import Gate
 from proa.apiserver.generic.selection import selection
 from proa.apiserver.generic.shared import Call
 from proa.apiserver.generic.watching import ResourceWatch, open_watch
@@ -30,9 +32,10 @@ _RETRY_SECONDS = 1.0
 class FlowSchemas:
     """Follows flow schemas and priority levels from `start` to `stop`; several servers may do so at once."""
 
-    def __init__(self, core: Core, live: Live) -> None:
+    def __init__(self, core: Core, live: Live, gate: Gate) -> None:
         self._core = core
         self._live = live
+        self._gate = gate
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -65,6 +68,7 @@ class FlowSchemas:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._gate.configure(self._live.list(LEVELS), self._live.list(SCHEMAS))
             levels = {name_of(one) for one in self._live.list(LEVELS)}
             for schema in self._live.list(SCHEMAS):
                 try:

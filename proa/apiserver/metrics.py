@@ -7,13 +7,14 @@ is loaded when somebody first asks.
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from proa.apiserver.documents import version_document
-from proa.apiserver.limits import InFlight
+from proa.apiserver.fairness import metrics as fairness
+from proa.apiserver.fairness.gate import Gate
+from proa.apiserver.histogram import Histogram
 from proa.apiserver.negotiation import negotiate_document
 from proa.apiserver.server import HttpCall, HttpServer
 from proa.wire.http import Response
@@ -25,40 +26,17 @@ _WATCH = ("group", "version", "resource")
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 
 
-class Histogram:
-    """Counts per bucket, not cumulative; `total` is the sum of what was observed."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Returns (upper bound, cumulative count), as Prometheus has them."""
-        found, running = [], 0
-        for bound, count in zip((*self.bounds, None), self.counts, strict=True):
-            running += count
-            found.append(("+Inf" if bound is None else f"{bound:g}", float(running)))
-        return found
-
-
 class Metrics:
     """What one server counts. `objects` yields (resource, count) of what is stored."""
 
-    def __init__(self, in_flight: InFlight, objects: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, gate: Gate, objects: Callable[[], Mapping[str, int]]) -> None:
         self.requests: Counter[tuple[str, ...]] = Counter()
         self.durations: dict[tuple[str, ...], Histogram] = {}
         self.sizes: dict[tuple[str, ...], Histogram] = {}
         self.deprecated: set[tuple[str, ...]] = set()
         self.watches: Counter[tuple[str, ...]] = Counter()
         self.watch_events: Counter[tuple[str, ...]] = Counter()
-        self._in_flight = in_flight
+        self._gate = gate
         self._objects = objects
         self._started = time.time()
 
@@ -111,7 +89,7 @@ class Metrics:
         yield counter("apiserver_request", "Requests answered.", (*_REQUEST, "code"), self.requests)
         yield histogram("apiserver_request_duration_seconds", "Seconds until a request was answered.", self.durations)
         yield histogram("apiserver_response_sizes", "Bytes of answers.", self.sizes)
-        flights = {("readOnly",): self._in_flight.reads, ("mutating",): self._in_flight.writes}
+        flights = {("readOnly",): self._gate.reading, ("mutating",): self._gate.mutating}
         yield gauge("apiserver_current_inflight_requests", "Requests under way.", ("request_kind",), flights)
         yield gauge("apiserver_longrunning_requests", "Watches that are open.", _WATCH, self.watches)
         yield counter("apiserver_watch_events", "Events sent to watchers.", _WATCH, self.watch_events)
@@ -123,6 +101,7 @@ class Metrics:
         labels = ("major", "minor", "git_version", "platform")
         values = (build["major"], build["minor"], build["gitVersion"], build["platform"])
         yield gauge("kubernetes_build_info", "What this server is.", labels, {values: 1})
+        yield from fairness.collect(self._gate)
 
 
 def _labels(call: HttpCall) -> tuple[str, ...]:

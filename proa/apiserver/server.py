@@ -1,10 +1,11 @@
-"""HTTP requests to calls and back: identity, limits, negotiation, decoding, rendering, watch streams, errors.
+"""HTTP requests to calls and back: identity, fairness, negotiation, decoding, rendering, watch streams, errors.
 
 The order is upstream's: who asks, may they, which form do they accept, what do they send.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -27,7 +28,8 @@ from proa.apiserver.decoding import (
     patch_type,
     read_body,
 )
-from proa.apiserver.limits import InFlight
+from proa.apiserver.fairness.gate import Gate, Seat
+from proa.apiserver.fairness.widths import list_width
 from proa.apiserver.negotiation import JSON, negotiate
 from proa.apiserver.rendering import document, render
 from proa.apiserver.requestinfo import RequestInfo, integer, is_true, parse_request, selected_name
@@ -47,6 +49,7 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS_MIN = 1800
 WARNINGS_LENGTH_MAX = 4096  # of all Warning headers of an answer; beyond it, of one of them:
 WARNING_LENGTH_MAX = 256
+_HELD_BYTES_MIN = 64 * 1024  # an answer of so many keeps its seats until it is sent
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 _DEPRECATED = {
     GVR("", "v1", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
@@ -67,6 +70,9 @@ class HttpCall:
     warnings: list[str] = field(default_factory=list)
     # What the audit log is to say beside that.
     annotations: dict[str, str] = field(default_factory=dict)
+    # What the request holds of its priority level, and header lines of the answer.
+    seat: Seat | None = None
+    head: bytes = b""
 
     @property
     def accept(self) -> str:
@@ -102,10 +108,10 @@ RawKey = tuple[str, str, str]  # group, resource, subresource
 class HttpServer:
     """The handler that `proa.wire.server.serve` calls."""
 
-    def __init__(self, core: Core, authenticator: Authenticator, in_flight: InFlight) -> None:
+    def __init__(self, core: Core, authenticator: Authenticator, gate: Gate) -> None:
         self.core = core
         self.authenticator = authenticator
-        self.in_flight = in_flight
+        self.gate = gate
         self.paths: dict[str, RawHandler] = {}
         self.path_prefixes: dict[str, RawHandler] = {}
         self.raw: dict[RawKey, RawHandler] = {}
@@ -128,7 +134,9 @@ class HttpServer:
                 response = await self._resource(call, info.resource)
         except StatusError as error:
             response = error_response(error, call.accept, call.warnings)
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            if call.seat is not None:
+                call.seat.leave()
             raise
         except RecursionError:
             response = error_response(bad_request("the object is nested too deeply"), call.accept)
@@ -136,19 +144,29 @@ class HttpServer:
             log.exception("%s %s failed", request.method, request.target)
             response = error_response(internal(str(error)), call.accept)
         status, size = (101, 0) if response is None else (response.status, _size(response))
+        seconds = time.perf_counter() - began
+        if response is not None:
+            response.head = call.head
+        if call.seat is not None:
+            if response is None or (type(response.body) is bytes and size < _HELD_BYTES_MIN):
+                call.seat.leave(seconds)
+            else:
+                response.sent = call.seat.leave
         if self.metrics is not None:
-            self.metrics.finished(call, status, time.perf_counter() - began, size)
+            self.metrics.finished(call, status, seconds, size)
         if self.audit is not None:
-            self.audit(call, status, time.perf_counter() - began)
+            self.audit(call, status, seconds)
         return response
 
     # ------------------------------------------------------------ paths outside the API
 
     async def _path(self, call: HttpCall) -> Response | None:
         info = call.info
-        require(
-            self.core.authorizer, self._impersonated(call, Attributes(user=call.user, verb=info.verb, path=info.path))
-        )
+        attributes = self._impersonated(call, Attributes(user=call.user, verb=info.verb, path=info.path))
+        flow = self.gate.flow(call.user, info.verb, path=info.path)
+        call.head = flow.head
+        call.seat = self.gate.enter(flow, 1) or await self.gate.wait(flow, 1)
+        require(self.core.authorizer, attributes)
         if self.core.delegates and (delegate := self._delegate(info.path)) is not None:
             return await delegate.serve(call)
         handler = self.paths.get(info.path)
@@ -188,12 +206,18 @@ class HttpServer:
         )
         attributes = self._impersonated(call, attributes_of(request, selected_name(info)))
         request.user = call.user
-        require(self.core.authorizer, attributes)
-        if self.core.delegates and (delegate := self.core.delegate(resource)) is not None:
+        delegate = self.core.delegate(resource) if self.core.delegates else None
+        if delegate is not None:
+            if info.verb != "watch":  # what streams for long holds no seat
+                await self._enter(call, attributes)
+            require(self.core.authorizer, attributes)
             return await delegate.serve(call)
-        raw = self.raw.get((resource.group, resource.resource, info.subresource))
-        if raw is not None:
+        raw = self.raw.get((resource.group, resource.resource, info.subresource)) if info.subresource else None
+        if raw is not None:  # it may run for long, and holds no seat
+            require(self.core.authorizer, attributes)
             return await raw(call)
+        await self._enter(call, attributes)
+        require(self.core.authorizer, attributes)
         definition = self._routed(call, resource)
         deprecation = _DEPRECATED.get(resource) or definition.deprecation
         if deprecation:
@@ -202,8 +226,31 @@ class HttpServer:
                 self.metrics.deprecated.add(resource)
         if info.verb == "watch":
             return await self._watch(call, request, definition)
-        with self.in_flight.admitted(info.verb in ("get", "list")):
-            return await self._carry_out(call, request, definition)
+        return await self._carry_out(call, request, definition)
+
+    async def _enter(self, call: HttpCall, one: Attributes) -> None:
+        """Takes the request's seats, and waits for them if it must; raises the 429 StatusError."""
+        gate, verb = self.gate, one.verb
+        flow = gate.flow(call.user, verb, one.group, one.resource, one.subresource, one.namespace)
+        call.head = flow.head
+        width = 1
+        if verb == "list" or verb == "watch":
+            width = self._width(call.info, flow.level.bounds.nominal)
+        call.seat = gate.enter(flow, width) or await gate.wait(flow, width)
+
+    def _width(self, info: RequestInfo, nominal_seats: int) -> int:
+        """Returns the seats of a list, or of a watch that begins with one."""
+        parameters = info.parameters
+        resumes = info.verb == "watch" and parameters.get("resourceVersion", "") not in ("", "0")
+        if resumes and not is_true(parameters.get("sendInitialEvents")):
+            return 1
+        definition = None if info.name or info.resource is None else self.core.resources.find(info.resource)
+        if definition is None:
+            return 1
+        limit = parameters.get("limit", "")
+        store = self.core.store(definition)
+        objects = self.core.shared.store.count(store.prefix(info.namespace))
+        return list_width(objects, int(limit) if limit.isdecimal() else 0, nominal_seats)
 
     def _routed(self, call: HttpCall, resource: GVR) -> ResourceDef:
         """Returns the definition if the path's shape is one that it serves; raises StatusErrors 404 and 405."""
@@ -292,6 +339,7 @@ class HttpServer:
             bookmarks=is_true(request.parameters.get("allowWatchBookmarks")),
             initial_end=is_true(request.parameters.get("sendInitialEvents")),
             recent=self.core.recent_frames,
+            initialized=call.seat.leave if call.seat is not None else None,
         )
         content_type = JSON if form.media_type == JSON else f"{form.media_type};stream=watch"
         body: AsyncIterator[bytes] = stream.frames(timeout, *self._watch_counters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from proa.apiserver.api import bookmark
 from proa.apiserver.encoding import Recent, encode
@@ -22,7 +22,10 @@ _INITIAL_FRAMES = 500  # per chunk
 
 
 class WatchStream:
-    """Turns one watch into frames. `recent` is shared by all watches: (revision, type, form) to frame."""
+    """Turns one watch into frames. `recent` is shared by all watches: (revision, type, form) to frame.
+
+    `initialized` is called once the objects that the watch begins with have been sent.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class WatchStream:
         bookmarks: bool,
         initial_end: bool,
         recent: Recent,
+        initialized: Callable[[], None] | None = None,
     ) -> None:
         self._store = store
         self._watch = watch
@@ -43,6 +47,7 @@ class WatchStream:
         self._initial_end = initial_end and bookmarks
         self._told = watch.revision  # the newest revision that the client has seen
         self._recent = recent
+        self._initialized = initialized
         self._headers = True  # a table's columns come with its first frame only
         resource = store.resource
         self._raw = not form.transform and form.media_type != PROTOBUF and resource.from_stored is None
@@ -79,6 +84,9 @@ class WatchStream:
                 pending.append(self._bookmark(self._watch.initial_revision, initial_end=True))
             if pending:
                 yield b"".join(pending)
+            if self._initialized is not None:
+                self._initialized()
+                self._initialized = None
             next_bookmark = loop.time() + BOOKMARK_SECONDS * random.uniform(0.5, 1.0)
             while (now := loop.time()) < end:
                 changes = await self._watch.next(max(min(end, next_bookmark) - now, 0))

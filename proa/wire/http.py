@@ -80,11 +80,14 @@ class Request:
 @dataclass(slots=True, kw_only=True)
 class Response:
     """An answer: `body` is the whole as bytes (or a sequence of parts), or an async iterator of chunks, sent chunked,
-    each flushed at once. Content-Length, Transfer-Encoding, Connection and Date are the server's to set."""
+    each flushed at once. Content-Length, Transfer-Encoding, Connection and Date are the server's to set. `head` is
+    further header lines as bytes, each with its line end. `sent` is called when the answer has gone out, or cannot."""
 
     status: int = 200
     headers: Headers = ()
     body: bytes | Sequence[bytes] | AsyncIterator[bytes] = field(default=b"")
+    head: bytes = b""
+    sent: Callable[[], None] | None = None
 
 
 # A handler returns the answer, or None after an upgrade.

@@ -345,7 +345,11 @@ class Connection(Endpoint):
         del request
         unread = not exchange.body.complete
         close = unread or not exchange.keep_alive or self.server.closing
-        await self._send(exchange, response, close)
+        try:
+            await self._send(exchange, response, close)
+        finally:
+            if response.sent is not None:
+                response.sent()
         if unread:
             exchange.body.refused = True
             self._linger()
@@ -369,7 +373,9 @@ class Connection(Endpoint):
             return
         parts: Sequence[bytes] = (body,) if isinstance(body, bytes) else body
         size = sum(map(len, parts))
-        head = _head(response.status, response.headers, size, close, no_length=response.status in (204, 304))
+        head = _head(
+            response.status, response.headers, size, close, no_length=response.status in (204, 304), more=response.head
+        )
         if bodiless:
             await self.send(head)
         elif size <= _WRITE_BYTES:
@@ -385,7 +391,8 @@ class Connection(Endpoint):
         exchange.headers, exchange.repeated = {}, {}  # a stream may last for hours
         try:
             close = close or not chunked
-            await self.send(_head(response.status, response.headers, None, close, chunked=chunked and not bodiless))
+            chunking, more = chunked and not bodiless, response.head
+            await self.send(_head(response.status, response.headers, None, close, chunked=chunking, more=more))
             if bodiless:
                 return
             async for chunk in chunks:
@@ -444,9 +451,16 @@ def _date_line() -> bytes:
 
 
 def _head(
-    status: int, headers: Headers, length: int | None, close: bool, *, chunked: bool = False, no_length: bool = False
+    status: int,
+    headers: Headers,
+    length: int | None,
+    close: bool,
+    *,
+    chunked: bool = False,
+    no_length: bool = False,
+    more: bytes = b"",
 ) -> bytes:
-    parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status]
+    parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status, more]
     parts.extend(f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers)
     parts.append(_date_line())
     if chunked:

@@ -52,6 +52,7 @@ class Reply:
     status: int
     headers: dict[str, str]
     raw: bytes
+    head: bytes = b""
 
     @property
     def body(self) -> Any:
@@ -94,7 +95,14 @@ class Http:
             raw = b"".join([chunk async for chunk in found])
         else:
             raw = b"".join(found)
-        return Reply(response.status, dict(response.headers), raw)
+        if response.sent is not None:
+            response.sent()
+        return Reply(response.status, dict(response.headers), raw, response.head)
+
+    async def until_configured(self) -> None:
+        """Waits until priority and fairness knows the stored objects, not only the built-in ones."""
+        while not self.server.gate.flow(ADMIN, "get", path="/").head:
+            await asyncio.sleep(0)
 
     async def watch(self, target: str) -> AsyncIterator[Obj]:
         """Yields the frames of a watch as they come."""
@@ -426,13 +434,53 @@ async def test_bad_input_is_refused_clearly(http: Http) -> None:
     assert (await http("POST", CONFIG_MAPS, b"{}", content_type="text/plain")).status == 415
 
 
-async def test_too_much_at_once_is_refused_for_a_while(http: Http) -> None:
-    with http.server.http.in_flight.admitted(True), http.server.http.in_flight.admitted(True):
-        assert (await http("GET", CONFIG_MAPS)).status == 200
-        with http.server.http.in_flight.admitted(True):
-            reply = await http("GET", CONFIG_MAPS)
-            assert (reply.status, reply.headers["Retry-After"], reply.body["reason"]) == (429, "1", "TooManyRequests")
-    assert http.server.http.in_flight.reads == 0
+async def grant_everything(http: Http, user: str) -> None:
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+    binding = {"metadata": {"name": f"all-{user}"}, "roleRef": reference, "subjects": [subject]}
+    reply = await http("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding)
+    assert reply.status == 201, reply.raw
+
+
+async def test_too_much_at_once_is_refused_for_a_while(http: Http, server: ApiServer) -> None:
+    gate = server.gate
+    await grant_everything(http, "bob")
+    await http.until_configured()
+    flow = gate.flow(UserInfo("bob", ("system:authenticated",)), "list", "", "configmaps", "", "default")
+    assert flow.stats.schema == "global-default"
+    held = []
+    while (seat := gate.enter(flow, 1)) is not None:
+        held.append(seat)
+    waiting = [asyncio.ensure_future(http("GET", CONFIG_MAPS, user="bob")) for _ in range(301)]
+    reply = await waiting[300]  # its queues are full
+    assert (reply.status, reply.headers["Retry-After"], reply.body["reason"]) == (429, "1", "TooManyRequests")
+    assert (await http("GET", CONFIG_MAPS)).status == 200, "administrators are exempt"
+    for seat in held:
+        seat.leave()
+    assert {(await one).status for one in waiting[:300]} == {200}
+    await asyncio.sleep(0)
+    assert (flow.level.in_use, flow.level.executing, flow.level.waiting) == (0, 0, 0)
+    dump = await http("GET", "/debug/api_priority_and_fairness/dump_priority_levels")
+    assert dump.raw.decode().splitlines()[0].split() == [
+        *("PriorityLevelName,", "ActiveQueues,", "IsIdle,", "IsQuiescing,", "WaitingRequests,", "ExecutingRequests"),
+    ]
+    metrics = (await http("GET", "/metrics", accept="text/plain")).raw.decode()
+    for line in (
+        'apiserver_flowcontrol_dispatched_requests_total{flow_schema="global-default",priority_level="global-default"}',
+        'apiserver_flowcontrol_rejected_requests_total{flow_schema="global-default",priority_level="global-default",'
+        'reason="queue-full"} 1.0',
+        'apiserver_flowcontrol_nominal_limit_seats{priority_level="exempt"} 0.0',
+    ):
+        assert line in metrics
+
+
+async def test_answers_name_schema_and_level(http: Http, server: ApiServer) -> None:
+    await http.until_configured()
+    schema = await http("GET", "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/exempt")
+    level = await http("GET", "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/exempt")
+    uids = [one.body["metadata"]["uid"] for one in (schema, level)]
+    lines = dict(line.split(": ") for line in schema.head.decode().splitlines())
+    assert [lines[f"X-Kubernetes-Pf-{name}-Uid"] for name in ("Flowschema", "Prioritylevel")] == uids
 
 
 async def test_nobody_acts_without_authorization(http: Http, server: ApiServer) -> None:
