@@ -58,12 +58,32 @@ def apiserver(name: str | None, data_dir: Path | None) -> None:
 
 @click.command()
 @_connection_options
-@_elect_option
-def scheduler(name: str | None, data_dir: Path | None, kubeconfig: Path | None, leader_elect: bool) -> None:
+@click.option("--leader-elect/--no-leader-elect", default=None, help="Of several, one works at a time [default: yes].")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="A KubeSchedulerConfiguration file.")
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with plugins.")
+def scheduler(
+    name: str | None,
+    data_dir: Path | None,
+    kubeconfig: Path | None,
+    leader_elect: bool | None,
+    file: Path | None,
+    plugins: tuple[Path, ...],
+) -> None:
     """Run the scheduler alone, for a cluster of ours or any other."""
+    from proa.cluster import components
     from proa.cluster.standalone import run_scheduler
 
-    _run(run_scheduler(_config(name, data_dir, kubeconfig, "scheduler"), elect=leader_elect))
+    if not kubeconfig:
+        known = find(name, data_dir)
+        file = file or (Path(known.scheduler_config) if known.scheduler_config else None)
+        plugins = plugins or tuple(map(Path, known.scheduler_plugins))
+    said = components.scheduler_file(file, plugins)
+    if said is not None:
+        kubeconfig = kubeconfig or (Path(said.kubeconfig) if said.kubeconfig else None)
+        leader_elect = said.leader_elect if leader_elect is None else leader_elect
+    options = components.as_options(said)
+    config = _config(name, data_dir, kubeconfig, "scheduler")
+    _run(run_scheduler(config, options, elect=leader_elect is not False))
 
 
 @click.command("controller-manager")

@@ -17,6 +17,10 @@ from proa.cli.options import cluster_options
 @click.option("--port", type=click.IntRange(1, 65535), help="API server port [default: 6443 or the next free one].")
 @click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
 @click.option("--separate", is_flag=True, default=None, help="One process per control-plane component.")
+@click.option("--scheduler-config", type=click.Path(path_type=Path), help="A KubeSchedulerConfiguration file.")
+@click.option(
+    "--scheduler-plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with plugins."
+)
 @click.option("--merge/--no-merge", default=True, help="Put context proa-NAME into your kubeconfig [default: yes].")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but problems.")
 def up(
@@ -27,6 +31,8 @@ def up(
     port: int | None,
     store: str,
     separate: bool | None,
+    scheduler_config: Path | None,
+    plugins: tuple[Path, ...],
     merge: bool,
     quiet: bool,
 ) -> None:
@@ -45,6 +51,8 @@ def up(
         directory=data_dir,
         store=store,
         separate=separate,
+        scheduler_config=scheduler_config,
+        scheduler_plugins=plugins,
         merge=merge,
     )
     before = time.monotonic()

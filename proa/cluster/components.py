@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from proa.cluster import nodes
+from proa.cluster.problems import Problem
 from proa.cluster.state import Cluster
 from proa.controllers.runtime import Options
+
+if TYPE_CHECKING:
+    from proa.scheduler.config import Configuration
 
 
 def controller_options(cluster: Cluster) -> Options:
@@ -36,3 +41,29 @@ def cloud_controllers(cluster: Cluster) -> Sequence[Callable[[Any], Any]]:
 
     first, last = nodes.balancer_range(cluster)
     return (lambda context: ServiceController(context, local_provider(f"{first}-{last}", context.informers)),)
+
+
+def scheduler_file(file: Path | None, plugins: Sequence[Path]) -> Configuration | None:
+    """Reads the scheduler's configuration and the user's plugins; None without either. Raises Problem."""
+    if file is None and not plugins:
+        return None
+    from proa.scheduler.config import ConfigError
+    from proa.scheduler.loading import load
+
+    try:
+        return load(file, plugins)
+    except (ConfigError, OSError) as error:
+        raise Problem(f"the scheduler's configuration is not valid: {error}", "mend the file") from error
+
+
+def as_options(configuration: Configuration | None) -> dict[str, Any]:
+    """Returns the arguments for `Scheduler` that a configuration stands for."""
+    if configuration is None:
+        return {}
+    return {"profiles": configuration.profiles, "backoff_seconds": configuration.backoff_seconds}
+
+
+def scheduler_options(cluster: Cluster) -> dict[str, Any]:
+    """Returns the arguments for a cluster's `Scheduler`."""
+    file = Path(cluster.scheduler_config) if cluster.scheduler_config else None
+    return as_options(scheduler_file(file, [Path(one) for one in cluster.scheduler_plugins]))

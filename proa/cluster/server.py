@@ -137,10 +137,13 @@ class ControlPlane:
         self.parts += [self.informers, manager]
 
     async def _start_scheduler(self) -> None:
+        from proa.cluster import components
+
         module = await asyncio.to_thread(importlib.import_module, "proa.scheduler.run")
         user = UserInfo("system:kube-scheduler", ("system:authenticated",))
         client = ObservingClient(self.client(user), self.informers, self.clock)
-        scheduler: Part = module.Scheduler(client, self.informers, self.clock)
+        options = await asyncio.to_thread(components.scheduler_options, self.cluster)
+        scheduler: Part = module.Scheduler(client, self.informers, self.clock, **options)
         await scheduler.start()
         self.parts.append(scheduler)
 

@@ -11,8 +11,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from proa.client import kubeconfig
 from proa.client.accounts import AccountClients
@@ -84,8 +85,8 @@ async def _run(config: ClientConfig, start: Start, lease: str) -> None:
     await client.close()
 
 
-async def run_scheduler(config: ClientConfig, *, elect: bool) -> None:
-    """Runs the scheduler until SIGTERM, or until it loses its lease."""
+async def run_scheduler(config: ClientConfig, options: Mapping[str, Any], *, elect: bool) -> None:
+    """Runs the scheduler until SIGTERM, or until it loses its lease; `options` as `components.scheduler_files` says."""
 
     async def start(client: HttpClient) -> Sequence[Part]:
         from proa.scheduler.run import Scheduler
@@ -93,7 +94,7 @@ async def run_scheduler(config: ClientConfig, *, elect: bool) -> None:
         clock = SystemClock()
         informers = SharedInformers(client)
         await informers.start()
-        scheduler = Scheduler(ObservingClient(client, informers, clock), informers, clock)
+        scheduler = Scheduler(ObservingClient(client, informers, clock), informers, clock, **options)
         await scheduler.start()
         return [informers, scheduler]
 

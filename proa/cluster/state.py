@@ -64,6 +64,8 @@ class Cluster:
     simulated_nodes: int = 0
     store: str = ""
     separate: bool = False  # API server, scheduler and controllers as processes of their own
+    scheduler_config: str = ""  # file of a KubeSchedulerConfiguration
+    scheduler_plugins: tuple[str, ...] = ()  # Python files with the user's scheduler plugins
     service_range: str = SERVICE_RANGE
     pod_range: str = POD_RANGE
     dns_address: str = DNS_ADDRESS

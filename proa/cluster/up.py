@@ -48,6 +48,8 @@ class Wishes:
     directory: Path | None = None
     store: str = ""
     separate: bool | None = None
+    scheduler_config: Path | None = None
+    scheduler_plugins: tuple[Path, ...] = ()
     merge: bool = True
 
 
@@ -154,6 +156,11 @@ def _check_same(known: Cluster, wishes: Wishes) -> None:
         ("port", known.port, wishes.port),
         ("store", known.store, wishes.store or None),
         ("separate processes", known.separate, wishes.separate),
+        (
+            "scheduler configuration",
+            known.scheduler_config,
+            str(wishes.scheduler_config.resolve()) if wishes.scheduler_config else None,
+        ),
     ):
         if asked is not None and is_ != asked:
             raise Problem(f"cluster {known.name!r} exists with {what} {is_}, not {asked}", remedy)
@@ -177,6 +184,10 @@ def _check_port(port: int, *, explicit: bool) -> None:
 
 def _plan(wishes: Wishes) -> Cluster:
     """Decides where a new cluster lives."""
+    if wishes.scheduler_config or wishes.scheduler_plugins:
+        from proa.cluster import components
+
+        components.scheduler_file(wishes.scheduler_config, wishes.scheduler_plugins)  # so that mistakes show here
     others = state.all_clusters()
     directory = (wishes.directory or state.home() / wishes.name).resolve()
     if (directory / "cluster.json").exists():
@@ -196,6 +207,8 @@ def _plan(wishes: Wishes) -> Cluster:
         simulated_nodes=wishes.simulated_nodes or 0,
         store=wishes.store,
         separate=bool(wishes.separate),
+        scheduler_config=str(wishes.scheduler_config.resolve()) if wishes.scheduler_config else "",
+        scheduler_plugins=tuple(str(one.resolve()) for one in wishes.scheduler_plugins),
     )
 
 

@@ -44,7 +44,8 @@ class Cluster:
     `nodes` simulated nodes made from `template`; pods live as the first matching one of `lives` says. `controllers`
     false leaves out controllers and scheduler (envtest's shape: an API server alone). `https` opens a real endpoint;
     `kubeconfig` is then the path of a kubeconfig for it. All waiting is in virtual seconds, from `epoch` on (by
-    default a fixed day; with `https` now).
+    default a fixed day; with `https` now). `scheduler_config` is a KubeSchedulerConfiguration file,
+    `scheduler_plugins` are Python files with plugins of one's own.
     """
 
     def __init__(
@@ -56,12 +57,15 @@ class Cluster:
         controllers: bool = True,
         https: bool = False,
         epoch: datetime | None = None,
+        scheduler_config: Path | None = None,
+        scheduler_plugins: Sequence[Path] = (),
     ) -> None:
         self._nodes = nodes
         self._template = template
         self._lives = lives
         self._controllers = controllers
         self._https = https
+        self._scheduler_files = scheduler_config, scheduler_plugins
         self._loop = VirtualTimeLoop()
         # Certificates are valid by the machine's clock, which real clients check them with.
         self.clock = LoopClock(self._loop, epoch or (datetime.now(UTC) if https else EPOCH))
@@ -141,10 +145,19 @@ class Cluster:
         self._parts.push_async_callback(manager.stop)
         user = UserInfo("system:kube-scheduler", ("system:authenticated",))
         client = ObservingClient(LocalClient(self.server.api, user), self._informers, self.clock)
-        scheduler = Scheduler(client, self._informers, self.clock)
+        scheduler = Scheduler(client, self._informers, self.clock, **self._scheduler_options())
         await self._informers.start()
         await scheduler.start()
         self._parts.push_async_callback(scheduler.stop)
+
+    def _scheduler_options(self) -> dict[str, Any]:
+        file, plugins = self._scheduler_files
+        if file is None and not plugins:
+            return {}
+        from proa.scheduler.loading import load
+
+        configuration = load(file, plugins)
+        return {"profiles": configuration.profiles, "backoff_seconds": configuration.backoff_seconds}
 
     # ------------------------------------------------------------ the endpoint
 
