@@ -65,9 +65,11 @@ class Columns:
         self.alive: Mask = np.zeros(capacity, dtype=bool)
         self.unschedulable: Mask = np.zeros(capacity, dtype=bool)
         self.resources: dict[str, int] = {"cpu": CPU, "memory": MEMORY, "pods": PODS}
-        self.allocatable: Ints = np.zeros((capacity, 4), dtype=np.int64)
-        self.requested: Ints = np.zeros((capacity, 4), dtype=np.int64)
-        self.scored: Ints = np.zeros((capacity, 2), dtype=np.int64)  # requested cpu and memory, defaults included
+        # Column by column in memory: a plugin reads one resource of many nodes.
+        self.allocatable: Ints = np.zeros((capacity, 4), dtype=np.int64, order="F")
+        self.requested: Ints = np.zeros((capacity, 4), dtype=np.int64, order="F")
+        # requested cpu and memory, defaults included
+        self.scored: Ints = np.zeros((capacity, 2), dtype=np.int64, order="F")
         self.labels: dict[str, LabelColumn] = {}
         self.taint_numbers: dict[tuple[str, str, str], int] = {}
         self.taints: Mask = np.zeros((capacity, 8), dtype=bool)
@@ -139,7 +141,8 @@ class Columns:
 
         def longer(array: Any, fill: int = 0) -> Any:
             more = np.full((old, *array.shape[1:]), fill, dtype=array.dtype)
-            return np.concatenate([array, more])
+            joined = np.concatenate([array, more])
+            return np.asfortranarray(joined) if joined.ndim == 2 else joined
 
         for name in ("alive", "unschedulable", "allocatable", "requested", "scored", "taints", "claims_here"):
             setattr(self, name, longer(getattr(self, name)))
@@ -157,8 +160,8 @@ class Columns:
             number = self.resources[name] = len(self.resources)
             if number >= self.allocatable.shape[1]:
                 widen = np.zeros_like(self.allocatable)
-                self.allocatable = np.hstack([self.allocatable, widen])
-                self.requested = np.hstack([self.requested, widen])
+                self.allocatable = np.asfortranarray(np.hstack([self.allocatable, widen]))
+                self.requested = np.asfortranarray(np.hstack([self.requested, widen]))
         return number
 
     def _set_allocatable(self, row: int, allocatable: Mapping[str, Any]) -> None:

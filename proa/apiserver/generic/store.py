@@ -292,8 +292,10 @@ class GenericStore:
         self, call: Call, key: str, entry: Entry, old: Obj, obj: Obj, sub: Subresource | None
     ) -> Written:
         shared, strategy = self.shared, self.resource.strategy
-        strategy.default(obj)
-        await self._manage_fields(call, obj, old, sub)
+        binding = sub is not None and sub.name == "binding"
+        if not binding:  # made from the stored object; nobody comes to own what it sets, as upstream
+            strategy.default(obj)
+            await self._manage_fields(call, obj, old, sub)
         if not call.admitted:
             await shared.admission.mutate(self._admission(call, "UPDATE", obj, old))
         self._match_version(call, entry, old, obj)
@@ -305,13 +307,14 @@ class GenericStore:
         rules.prepare_update(obj, old)
         if managed and obj["metadata"].get("managedFields") != managed:
             obj["metadata"] = {**obj["metadata"], "managedFields": managed}
-        strategy.default(obj)
+        if not binding:
+            strategy.default(obj)
         now = rfc3339(shared.clock.now())
         if isinstance(rules, StatusStrategy):
             rules.stamp(obj, old, now)
         else:
             rules.stamp(obj, old, now, _requestor(call.user))
-        counted = strategy.generation and (sub is None or sub.name not in ("status", "binding"))
+        counted = strategy.generation and not binding and (sub is None or sub.name != "status")
         if counted and strategy.specification(obj) != strategy.specification(old):
             obj["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
         reservation = await self._begin(call, obj, old)

@@ -14,7 +14,7 @@ from proa.client.interface import ApiRequest
 from proa.client.resources import PODS
 from proa.meta.errors import StatusError, bad_request, conflict, not_found
 from proa.meta.gvk import GVK, GVR
-from proa.meta.objects import Obj, copy_object, uid_of
+from proa.meta.objects import Obj, uid_of
 from proa.util.clock import rfc3339
 
 _BINDING = GVR("", "v1", "pods/binding")
@@ -99,9 +99,11 @@ def _bound(old: Obj, meta: Obj, node: str, now: datetime) -> Obj:
         raise conflict(_BINDING, name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
     if spec.get("schedulingGates"):
         raise conflict(_BINDING, name, f"pod {name} has non-empty .spec.schedulingGates")
-    pod: Obj = copy_object(old)
-    pod["spec"]["nodeName"] = node
-    made = pod["metadata"]
+    # What a binding does not touch is shared with the old state: objects are never mutated once they are stored.
+    made: Obj = {**old["metadata"]}
+    status = {**(old.get("status") or {})}
+    status["conditions"] = list(status.get("conditions") or ())
+    pod: Obj = {**old, "metadata": made, "spec": {**spec, "nodeName": node}, "status": status}
     made["resourceVersion"] = old["metadata"].get("resourceVersion")
     if meta.get("annotations"):
         made["annotations"] = {**(made.get("annotations") or {}), **meta["annotations"]}
@@ -113,8 +115,7 @@ def _bound(old: Obj, meta: Obj, node: str, now: datetime) -> Obj:
 
 
 def _mark_scheduled(pod: Obj, now: datetime) -> None:
-    status = pod.setdefault("status", {})
-    conditions = status.setdefault("conditions", [])
+    conditions = pod["status"]["conditions"]
     wanted = {"type": "PodScheduled", "status": "True"}
     found = next((one for one in conditions if one.get("type") == "PodScheduled"), None)
     if found is not None and found.get("status") == "True":

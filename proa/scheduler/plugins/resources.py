@@ -65,8 +65,8 @@ class NodeResourcesFit(Plugin):
     def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
         rejections = []
         for number, amount, text in self.wanted(pod, columns):
-            allocatable = columns.allocatable[rows, number]
-            short = columns.requested[rows, number] + amount > allocatable
+            allocatable = columns.allocatable[:, number][rows]
+            short = columns.requested[:, number][rows] + amount > allocatable
             if short.any():
                 never = short & (allocatable < amount)
                 if never.any():
@@ -125,12 +125,12 @@ def _usage(name: str, pod: PodInfo, columns: Columns, rows: Ints) -> tuple[Ints,
     """Returns what each row has of a resource, and what would be in use with the pod; pods without requests count
     with defaults of cpu and memory."""
     number = columns.resource(name)
-    allocatable = columns.allocatable[rows, number]
+    allocatable = columns.allocatable[:, number][rows]
     if number == CPU:
-        return allocatable, columns.scored[rows, 0] + pod.scored_cpu_milli
+        return allocatable, columns.scored[:, 0][rows] + pod.scored_cpu_milli
     if number == MEMORY:
-        return allocatable, columns.scored[rows, 1] + pod.scored_memory_bytes
-    return allocatable, columns.requested[rows, number] + pod.requests.get(name, 0)
+        return allocatable, columns.scored[:, 1][rows] + pod.scored_memory_bytes
+    return allocatable, columns.requested[:, number][rows] + pod.requests.get(name, 0)
 
 
 def _broken_line(utilization: Ints, shape: Sequence[tuple[int, int]]) -> Ints:
@@ -163,11 +163,14 @@ class NodeResourcesBalancedAllocation(Plugin):
             if _is_scalar(name) and not pod.requests.get(name):
                 continue
             number = columns.resource(name)
-            allocatable = columns.allocatable[rows, number]
-            used = columns.requested[rows, number] + pod.requests.get(name, 0)
+            allocatable = columns.allocatable[:, number][rows]
+            used = columns.requested[:, number][rows] + pod.requests.get(name, 0)
             has = allocatable > 0
             fractions.append(np.where(has, np.minimum(used / np.maximum(allocatable, 1), 1.0), 0.0))
             known.append(has)
+        if len(fractions) == 2 and all(one.all() for one in known):
+            deviation = np.abs(fractions[0] - fractions[1]) / 2
+            return ((1 - deviation) * SCORE_MAX).astype(np.int64)  # type: ignore[no-any-return]
         values, has = np.array(fractions), np.array(known)
         count = np.maximum(has.sum(axis=0), 1)
         mean = values.sum(axis=0) / count
