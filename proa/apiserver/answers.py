@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proa.apis.registry import ResourceDef
 from proa.apiserver.generic.store import GenericStore, Listing
 from proa.meta.objects import Obj
 from proa.storage.interface import Entry
@@ -65,4 +66,20 @@ class PlainAnswer:
         return self.obj
 
 
-Answer = ObjectAnswer | ListAnswer | PlainAnswer
+@dataclass(slots=True)
+class ComputedAnswer:
+    """An object or a list of a resource that is not stored but made for the request."""
+
+    resource: ResourceDef
+    obj: Obj
+    status: int = 200
+
+    def decoded(self) -> Obj:
+        return self.obj
+
+    def objects(self) -> list[Obj]:
+        items: list[Obj] | None = self.obj.get("items")
+        return [self.obj] if items is None else items
+
+
+Answer = ComputedAnswer | ObjectAnswer | ListAnswer | PlainAnswer

@@ -12,7 +12,7 @@ from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.apiextensions.decoding import decoded as custom_decoded
 from proa.apis.discovery_documents import ServedVersion, api_resource_list
 from proa.apis.registry import ResourceDef, Subresource
-from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
+from proa.apiserver.answers import Answer, ComputedAnswer, ListAnswer, ObjectAnswer, PlainAnswer
 from proa.apiserver.authz.chain import refusal, require
 from proa.apiserver.contracts import AdmissionRequest, Attributes, Authorizer, Delegate, SpecialHandler
 from proa.apiserver.decoding import expected_kind
@@ -169,7 +169,10 @@ class Core:
             status = 201 if request.verb == "create" else 200
             if request.verb == "create":
                 await self._admit(resource, request, warnings)
-            return PlainAnswer(await handlers[request.verb](request), status)
+            made = await handlers[request.verb](request)
+            if request.verb in ("get", "list") and not request.subresource:
+                return ComputedAnswer(resource, made)
+            return PlainAnswer(made, status)
         sub = self._subresource(resource, request)
         if sub is not None and sub.strategy is None and sub.name != "scale":
             raise unknown_resource()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from proa.apis.all import RESOURCES
 from proa.apis.bootstrap_objects import policies
+from proa.apis.metrics.resources import API_SERVICE
 from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.aggregator.remote import Clients
@@ -51,6 +52,7 @@ from proa.apiserver.services.pools import MANAGED_BY, AddressPool, Owner, PortPo
 from proa.apiserver.special.endpoints import ServiceEndpoints
 from proa.apiserver.special.install import install_special
 from proa.apiserver.special.nodes import Nodes
+from proa.apiserver.usage.run import OptionalUsage
 from proa.apiserver.webhookcaller import WebhookCaller
 from proa.client.resources import IPADDRESSES, SERVICES
 from proa.meta.errors import StatusError
@@ -229,7 +231,8 @@ class ApiServer:
         self.documents = Documents(self.resources, lambda: f"{options.advertise_address}:{self.port}")
         self.documents.install(self.http)
         clients = Clients(options.proxy_certificate, options.proxy_key)
-        self.aggregator = Aggregator(self.api, self.live, endpoints, clients)
+        usage = OptionalUsage(self.api, self.live, self._nodes)
+        self.aggregator = Aggregator(self.api, self.live, endpoints, clients, {API_SERVICE: usage})
         self.documents.aggregated = self.aggregator.served
         self.documents.aggregated_generation = self.aggregator.generation
         self.documents.priorities = self.aggregator.priorities

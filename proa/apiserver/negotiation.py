@@ -77,16 +77,21 @@ def accept_clauses(header: str) -> tuple[Clause, ...]:
 
 
 @lru_cache(maxsize=256)
-def negotiate(header: str, *, watch: bool = False, collection: bool = False, tables: bool = True) -> Form:
+def negotiate(
+    header: str, *, watch: bool = False, collection: bool = False, tables: bool = True, protobuf: bool = True
+) -> Form:
     """Returns the form of an object's or a list's answer, or of a watch's events; raises the 406 StatusError.
 
-    `tables` is false for what nobody can show as a Table, such as a review.
+    `tables` is false for what nobody can show as a Table, such as a review. Without `protobuf` (custom resources have
+    no such form) a clause that asks for it is passed over.
     """
     clauses = accept_clauses(header)
     offered = OBJECT_TYPES + _WATCH_TYPES if collection or watch else OBJECT_TYPES
     if not any(clause.media_type in (*OBJECT_TYPES, "*/*") for clause in clauses):
         raise not_acceptable(offered)
-    allowed = (JSON, PROTOBUF) if watch else OBJECT_TYPES
+    allowed: Sequence[str] = (JSON, PROTOBUF) if watch else OBJECT_TYPES
+    if not protobuf:
+        allowed = tuple(one for one in allowed if one != PROTOBUF)
     for clause in clauses:
         media_type = JSON if clause.media_type == "*/*" else clause.media_type
         if media_type not in allowed:
@@ -99,7 +104,7 @@ def negotiate(header: str, *, watch: bool = False, collection: bool = False, tab
         known = transform in _TRANSFORMS and asked.get("g") == "meta.k8s.io" and version in ("v1", "v1beta1")
         if known and not (transform == "Table" and (media_type == PROTOBUF or not tables)):
             return Form(media_type, transform, version)
-    raise not_transformable(_WATCH_TYPES if watch else OBJECT_TYPES)
+    raise not_transformable(_WATCH_TYPES if watch and protobuf else allowed)
 
 
 def negotiate_document(header: str, offered: Sequence[str] = OBJECT_TYPES) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from proa.apiserver.answers import Answer, ListAnswer, ObjectAnswer, PlainAnswer
+from proa.apiserver.answers import Answer, ComputedAnswer, ListAnswer, ObjectAnswer, PlainAnswer
 from proa.apiserver.encoding import encode
 from proa.apiserver.negotiation import JSON, OBJECT_TYPES, PROTOBUF, YAML, Form, not_transformable
 from proa.apiserver.tables import partial_metadata, partial_metadata_list, table
@@ -45,11 +45,14 @@ def _untyped(obj: Obj) -> Obj:
     return {key: item for key, item in obj.items() if key not in ("kind", "apiVersion")}
 
 
-def _transformed(answer: ObjectAnswer | ListAnswer, form: Form, now: datetime, include: str) -> Obj:
-    resource = answer.store.resource
-    if isinstance(answer, ListAnswer):
-        objects = [answer.store.view(entry) for entry in answer.listing.entries]
-        metadata = {key: value for key, value in answer.metadata().items() if value != ""}
+def _transformed(answer: ComputedAnswer | ObjectAnswer | ListAnswer, form: Form, now: datetime, include: str) -> Obj:
+    resource = answer.resource if isinstance(answer, ComputedAnswer) else answer.store.resource
+    if isinstance(answer, ListAnswer) or (isinstance(answer, ComputedAnswer) and "items" in answer.obj):
+        if isinstance(answer, ListAnswer):
+            objects = [answer.store.view(entry) for entry in answer.listing.entries]
+            metadata = {key: value for key, value in answer.metadata().items() if value != ""}
+        else:
+            objects, metadata = answer.objects(), answer.obj["metadata"]
         if form.transform == "PartialObjectMetadataList":
             return partial_metadata_list(objects, metadata, form.version)
     else:

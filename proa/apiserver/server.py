@@ -286,7 +286,8 @@ class HttpServer:
 
     async def _carry_out(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
         virtual = (definition.group, definition.plural, request.subresource) in self.core.special
-        form = negotiate(call.accept, collection=not request.name, tables=not virtual)
+        tables, protobuf = definition.custom or not virtual, not definition.custom
+        form = negotiate(call.accept, collection=not request.name, tables=tables, protobuf=protobuf)
         if request.verb == "list":
             _timeout(request.parameters.get("timeoutSeconds", ""))
         if is_true(request.parameters.get("export")):
@@ -327,7 +328,7 @@ class HttpServer:
                 check_version(request.body, kind)
 
     async def _watch(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
-        form = negotiate(call.accept, watch=True)
+        form = negotiate(call.accept, watch=True, protobuf=not definition.custom)
         include = include_object(request.parameters.get("includeObject", "")) if form.transform == "Table" else ""
         timeout = _timeout(request.parameters.get("timeoutSeconds", ""))
         watch = await self.core.open_watch(request)

@@ -1,4 +1,5 @@
-"""What every cluster of ours holds beside upstream's bootstrap objects: the agents' rights and the service kube-dns.
+"""What every cluster of ours holds beside upstream's bootstrap objects: the agents' rights, the service kube-dns, and
+the APIService of metrics.k8s.io (one that leads to a metrics-server is left alone).
 
 As with kubeadm, a bootstrap token lets a new node ask for its certificates, and nodes renew them without being asked.
 """
@@ -7,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
+from proa.apis.metrics import resources as metrics
 from proa.client.interface import MERGE_PATCH, Client
-from proa.client.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICES
+from proa.client.resources import APISERVICES, CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICES
 from proa.cluster.state import AGENTS_GROUP
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVR
@@ -119,6 +121,8 @@ async def ensure(client: Client, dns_address: str) -> None:
     await asyncio.gather(
         *(_renew(client, resource, obj) for resource, obj in rights),
         _create(client, SERVICES, dns_service(dns_address)),
+        _create(client, CLUSTERROLES, metrics.reader_role()),
+        _create(client, APISERVICES, metrics.api_service()),
     )
 
 

@@ -25,6 +25,7 @@ from proa.client.informer import SharedInformers
 from proa.client.interface import STRATEGIC_PATCH, DeleteOptions, ListOptions, UserInfo
 from proa.client.local import LocalClient
 from proa.client.observing import ObservingClient
+from proa.client.resources import APISERVICES, CLUSTERROLES
 from proa.kubelet.simulated import Life, NodeTemplate, SimulatedNodes
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVK, GVR, split_api_version
@@ -129,11 +130,14 @@ class Cluster:
             self._parts.push_async_callback(self.simulated.stop)
 
     async def _start_controllers(self) -> None:
+        from proa.apis.metrics.resources import api_service, reader_role
         from proa.cloud.controllers import controllers as cloud_controllers
         from proa.controllers.manager import Manager, service_account
         from proa.controllers.runtime import Options as ControllerOptions
         from proa.scheduler.run import Scheduler
 
+        await self.client.create(CLUSTERROLES, reader_role())
+        await self.client.create(APISERVICES, api_service())
         self.manager = manager = Manager(
             self._informers,
             self.clock,

@@ -86,6 +86,11 @@ def reference(api_service: Obj) -> Reference | None:
     )
 
 
+def is_own(api_service: Obj) -> bool:
+    """Tells whether an APIService has this server answer itself, and not by a custom resource definition."""
+    return reference(api_service) is None and labels_of(api_service).get(AUTOMANAGED) != ALWAYS
+
+
 def is_available(api_service: Obj) -> bool:
     conditions = (api_service.get("status") or {}).get("conditions") or ()
     return any(one.get("type") == AVAILABLE and one.get("status") == "True" for one in conditions)

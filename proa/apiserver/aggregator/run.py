@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
-from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.discovery_documents import ServedVersion
+from proa.apis.registry import ResourceDef
 from proa.apiserver.aggregator.plan import (
     LOCAL,
     PASSED,
@@ -25,6 +26,7 @@ from proa.apiserver.aggregator.plan import (
     check_service,
     failed_check,
     is_available,
+    is_own,
     reference,
     registrations,
     version_discovery,
@@ -55,11 +57,30 @@ _DOCUMENT_BYTES_MAX = 8 << 20
 _FAILURE_SECONDS = 1.0
 
 
-class Aggregator:
-    """Fills `core.delegates` until `stop`."""
+class Optional(Protocol):
+    """Resources of our own that are served only while an APIService says so."""
 
-    def __init__(self, core: Core, live: Live, endpoints: ServiceEndpoints, clients: Clients) -> None:
+    def definitions(self) -> Iterable[ResourceDef]: ...
+
+    def serve(self, on: bool) -> None:
+        """Begins or ceases to answer for them."""
+        ...
+
+
+class Aggregator:
+    """Fills `core.delegates` until `stop`. `optional` are resources of our own that are served only while a local
+    APIService of this name exists."""
+
+    def __init__(
+        self,
+        core: Core,
+        live: Live,
+        endpoints: ServiceEndpoints,
+        clients: Clients,
+        optional: Mapping[str, Optional],
+    ) -> None:
         self._core = core
+        self._optional = optional
         self._live = live
         self._endpoints = endpoints
         self._clients = clients
@@ -89,6 +110,11 @@ class Aggregator:
             if remote.available != is_available(obj):
                 remote.available = not remote.available
                 self._changes += 1
+        for name, optional in self._optional.items():
+            served = name in wanted and is_own(wanted[name])
+            if served != (name in self._core.resources.custom()):
+                optional.serve(served)
+                self._core.resources.set_custom(name, optional.definitions() if served else ())
         if self._remotes:
             self._has_remotes.set()
         else:
@@ -197,12 +223,12 @@ class Aggregator:
         while True:
             await self._customs_changed.wait()
             self._customs_changed.clear()
-            resources = self._core.resources.custom().values()
+            customs = self._core.resources.custom()
             served = {
                 (one.group, one.version)
-                for made in resources
+                for owner, made in customs.items()
+                if owner not in self._optional
                 for one in made
-                if isinstance(one.strategy, CustomResourceStrategy)
             }
             todo = registrations(served, {name_of(one): one for one in self._live.list(APISERVICES)})
             try:

@@ -173,24 +173,36 @@ class Statistics:
     # ------------------------------------------------------------ metrics
 
     async def resource_metrics(self) -> str:
-        """Returns what metrics-server scrapes."""
-        summary = await self.summary()
+        """Returns what metrics-server scrapes; counters of containers bear the time of their reading."""
+        by_pod = await self._by_pod()
+        machine, cpu = measure(self._options), _node_cpu_nanoseconds()
+        now_ms = int(self._context.clock.now().timestamp() * 1000)
         rows: dict[str, list[tuple[dict[str, str], Any]]] = {name: [] for name in _RESOURCE_METRICS}
-        node = summary["node"]
-        rows["node_cpu_usage_seconds_total"].append(({}, node["cpu"]["usageCoreNanoSeconds"] / _NANO))
-        rows["node_memory_working_set_bytes"].append(({}, node["memory"]["workingSetBytes"]))
-        for pod in summary["pods"]:
-            where = {"namespace": pod["podRef"]["namespace"], "pod": pod["podRef"]["name"]}
-            rows["pod_cpu_usage_seconds_total"].append((where, pod["cpu"]["usageCoreNanoSeconds"] / _NANO))
-            rows["pod_memory_working_set_bytes"].append((where, pod["memory"]["workingSetBytes"]))
-            for one in pod["containers"]:
-                labels = {"container": one["name"], **where}
-                rows["container_cpu_usage_seconds_total"].append((labels, one["cpu"]["usageCoreNanoSeconds"] / _NANO))
-                rows["container_memory_working_set_bytes"].append((labels, one["memory"]["workingSetBytes"]))
-                started = datetime.fromisoformat(one["startTime"].replace("Z", "+00:00")).timestamp()
-                rows["container_start_time_seconds"].append((labels, started))
+        rows["node_cpu_usage_seconds_total"].append(({}, f"{cpu / _NANO} {now_ms}"))
+        used = machine.memory_bytes - machine.memory_available_bytes
+        rows["node_memory_working_set_bytes"].append(({}, f"{used} {now_ms}"))
+        for uid, worker in self._workers().items():
+            if worker.observed.sandbox is not None:
+                self._add_pod(worker, by_pod.get(uid, []), now_ms, rows)
         rows["resource_scrape_error"].append(({}, 0))
         return "".join(_metric(name, *_RESOURCE_METRICS[name], rows[name]) for name in _RESOURCE_METRICS)
+
+    @staticmethod
+    def _add_pod(
+        worker: PodWorker, stats: list[Stats], now_ms: int, rows: Mapping[str, list[tuple[dict[str, str], Any]]]
+    ) -> None:
+        where = {"namespace": namespace_of(worker.pod), "pod": name_of(worker.pod)}
+        cpu, memory = sum(one.cpu_nanoseconds or 0 for one in stats), sum(one.memory_working_set or 0 for one in stats)
+        rows["pod_cpu_usage_seconds_total"].append((where, f"{cpu / _NANO} {now_ms}"))
+        rows["pod_memory_working_set_bytes"].append((where, f"{memory} {now_ms}"))
+        for one in stats:
+            name = one.labels.get(CONTAINER_NAME, one.name)
+            labels, stamp = {"container": name, **where}, one.timestamp * 1000 // _NANO
+            latest = worker.observed.latest(name)
+            started = (latest.started_at if latest else one.timestamp) / _NANO
+            rows["container_cpu_usage_seconds_total"].append((labels, f"{(one.cpu_nanoseconds or 0) / _NANO} {stamp}"))
+            rows["container_memory_working_set_bytes"].append((labels, f"{one.memory_working_set or 0} {stamp}"))
+            rows["container_start_time_seconds"].append((labels, started))
 
     async def own_metrics(self) -> str:
         """Returns figures of the kubelet itself."""

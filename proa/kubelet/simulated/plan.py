@@ -22,7 +22,8 @@ KILLED = 137  # what a container exits with whose pod is deleted
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
     """How pods that match live. Times are seconds: from binding to running, from running to ready, how long their
-    containers run (FOREVER: until deleted) and with which code they exit, and how long they take to stop.
+    containers run (FOREVER: until deleted) and with which code they exit, and how long they take to stop. `usage` is
+    what a pod is said to use, by resource (`cpu`, `memory`) as quantities; by default what it requests.
 
     A pod's labels may change, and with them its life: one that is not ready yet in its new life falls back.
     """
@@ -34,6 +35,7 @@ class Life:
     run_seconds: float = FOREVER
     exit_code: int = 0
     stop_seconds: float = 0.0
+    usage: Mapping[str, str] = field(default_factory=dict)
     # Set: the containers never start, but wait with this reason, such as ImagePullBackOff.
     stuck_reason: str = ""
 
@@ -65,6 +67,11 @@ def plan(pod: Obj, life: Life, pod_ip: str, host_ip: str, now: datetime) -> Step
     if running is None:
         return _start(pod, life, pod_ip, host_ip, now)
     return _run(pod, life, running, now)
+
+
+def usage_annotations(life: Life) -> dict[str, str]:
+    """Returns the annotations that tell the API server what a pod uses."""
+    return {f"proa.dev/usage-{resource}": quantity for resource, quantity in life.usage.items()}
 
 
 def _stop(pod: Obj, life: Life, now: datetime) -> Step:

@@ -17,7 +17,7 @@ from proa.client.informer import Informers
 from proa.client.interface import MERGE_PATCH, Client, DeleteOptions
 from proa.client.resources import LEASES, NODES, PODS
 from proa.client.workqueue import ShutDown, WorkQueue
-from proa.kubelet.simulated.plan import Life, Step, plan
+from proa.kubelet.simulated.plan import Life, Step, plan, usage_annotations
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, key_of, name_of, namespace_of, split_key, uid_of
 from proa.util.clock import Clock, rfc3339, rfc3339_micro
@@ -237,7 +237,7 @@ class SimulatedNodes:
             return
         life = next((one for one in self.lives if one.matches(pod)), _JUST_RUNS)
         step = plan(pod, life, self._pod_address(pod), self._address(self._numbers[node] + 1), self._clock.now())
-        await self._carry_out(pod, step)
+        await self._carry_out(pod, step, usage_annotations(life) if life.usage else {})
         if step.after_seconds:  # what is due at once follows from the change that was just written
             self._queue.add_after(key, step.after_seconds)
 
@@ -248,13 +248,16 @@ class SimulatedNodes:
             self._next_address += 1
         return str(known)
 
-    async def _carry_out(self, pod: Obj, step: Step) -> None:
+    async def _carry_out(self, pod: Obj, step: Step, annotations: Mapping[str, str]) -> None:
         name, namespace = name_of(pod), namespace_of(pod)
         try:
             if step.remove:
                 await self._client.delete(PODS, name, namespace, DeleteOptions(grace_seconds=0, uid=uid_of(pod)))
             elif step.status is not None:
-                patch = {"metadata": {"uid": uid_of(pod)}, "status": step.status}
+                meta: Obj = {"uid": uid_of(pod)}
+                if annotations:
+                    meta["annotations"] = annotations
+                patch = {"metadata": meta, "status": step.status}
                 await self._client.patch(PODS, name, patch, namespace, patch_type=MERGE_PATCH, subresource="status")
         except StatusError as error:
             if error.code not in (404, 409):
