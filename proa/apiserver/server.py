@@ -267,6 +267,9 @@ class HttpServer:
         if info.subresource and definition.subresource(info.subresource) is None:
             raise not_found(resource, info.name) if custom else unknown_resource()
         single = bool(info.name)
+        if info.name in (".", "..") or "%" in info.name:
+            what = "may not contain '%'" if "%" in info.name else f"may not be '{info.name}'"
+            raise bad_request(f'Name parameter invalid: "{info.name}": {what}')
         if single and definition.namespaced and not info.namespace:
             raise unknown_resource()
         wants_single = info.verb in ("get", "update", "patch", "delete") or (info.verb == "create" and info.subresource)

@@ -102,7 +102,7 @@ def test_mixed_list(api: Api, namespace: str, made: Defined) -> None:
 
 
 class Following(threading.Thread):
-    """Notes the names that a watch adds and deletes."""
+    """Notes the names that a watch adds and deletes, until one named `end`."""
 
     def __init__(self, events: Iterator[dict[str, Any]]) -> None:
         super().__init__(daemon=True)
@@ -114,6 +114,8 @@ class Following(threading.Thread):
     def run(self) -> None:
         for event in self.events:
             name = event["object"]["metadata"].get("name", "")
+            if name == "end":
+                return
             if event["type"] == "ADDED":
                 self.added.add(name)
             elif event["type"] == "DELETED":
@@ -160,4 +162,8 @@ def test_field_selectors(api: Api, namespace: str, made: Defined) -> None:
         assert names(v2, "host=host1,port=80") == set()
         eventually(lambda: (host.deleted, port.deleted, old.deleted) == ({"a", "b"}, {"a"}, {"a"}))
         eventually(lambda: informed.deleted == {"a", "b"})
+        api.post(v2, made.object("end", "v2", host="host1", port="80")).ok()
+        for one in (host, port, old, informed):
+            one.join(30)
+            assert not one.is_alive()
         assert (host.added, port.added, old.added) == ({"a", "b"}, {"a"}, {"a"})
