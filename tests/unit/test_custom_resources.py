@@ -16,6 +16,7 @@ from proa.apis.apiextensions.custom_resources import CustomResourceStrategy, pub
 from proa.apis.apiextensions.decoding import decoded
 from proa.apis.apiextensions.naming import TakenNames, established_status, is_established, is_served, names_status
 from proa.apis.apiextensions.outline import outline
+from proa.apis.apiextensions.structural import check_schema
 from proa.apiserver.openapi import PartsV2
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, copy_object
@@ -257,6 +258,84 @@ def test_default_columns() -> None:
     assert [one.name for one in made.columns] == ["Name", "Age"]
     assert made.cells is not None
     assert list(made.cells(obj, now)) == ["a", "5m"]
+
+
+P, E, IOS = (f"x-kubernetes-{one}" for one in ("preserve-unknown-fields", "embedded-resource", "int-or-string"))
+TEXT: Obj = {"type": "string"}
+
+
+def structural_errors(**schema: Any) -> list[str]:
+    return [str(error) for error in check_schema({"type": "object", **schema}, "s")]
+
+
+@pytest.mark.parametrize(
+    ("field", "errors"),
+    [
+        ({IOS: True}, []),
+        ({IOS: True, "anyOf": [{"type": "integer"}, {"type": "string"}]}, []),
+        ({IOS: True, "allOf": [{"anyOf": [{"type": "integer"}, {"type": "string"}]}, {"pattern": "x"}]}, []),
+        ({IOS: True, "anyOf": [{"type": "integer"}]}, [".anyOf[0].type: Forbidden: must be empty to be structural"]),
+        ({IOS: True, P: True}, [f".{P}: Invalid value: true: must be false if {IOS} is true"]),
+        ({E: True, P: True}, [f".type: Required value: must be object if {E} is true"]),
+        (
+            {E: True, "type": "object"},
+            [f".properties: Required value: must not be empty if {E} is true without {P}"],
+        ),
+        (
+            {E: True, "type": "object", P: True, "additionalProperties": TEXT},
+            [f".additionalProperties: Forbidden: must not be used if {E} is set"],
+        ),
+        (
+            {E: True, "type": "object", "properties": {"kind": {"type": "integer"}}},
+            ['.properties[kind].type: Invalid value: "integer": must be string'],
+        ),
+        (
+            {
+                E: True,
+                "type": "object",
+                "properties": {"metadata": {"type": "object", "properties": {"labels": {P: True}}}},
+            },
+            [],
+        ),
+        ({"type": "array"}, [".items: Required value: must be specified"]),
+        ({"type": "string", "not": {"nullable": True}}, [".not.nullable: Forbidden: must be false to be structural"]),
+        (
+            {"type": "string", "oneOf": [{"default": 1}]},
+            [".oneOf[0].default: Forbidden: must be undefined to be structural"],
+        ),
+        (
+            {
+                "type": "object",
+                "anyOf": [{"properties": {"metadata": {}}}],
+                "properties": {"metadata": {"type": "object"}},
+            },
+            [".anyOf[0].properties[metadata]: Forbidden: must not be specified in a nested context"],
+        ),
+    ],
+)
+def test_structural_rules(field: Obj, errors: list[str]) -> None:
+    found = structural_errors(properties={"f": field})
+    assert found == [f"s.properties[f]{error}" for error in errors]
+
+
+def test_structural_rules_at_the_root() -> None:
+    assert structural_errors(additionalProperties=TEXT) == [
+        "s.additionalProperties: Forbidden: must not be used at the root"
+    ]
+    labels = {"type": "object", "properties": {"labels": {"type": "object"}}}
+    (found,) = structural_errors(properties={"metadata": labels})
+    assert found.startswith("s.properties[metadata]: Forbidden: must not specify anything other than name")
+    named = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}}
+    assert structural_errors(properties={"metadata": named}) == []
+    (found,) = structural_errors(properties={"metadata": {**TEXT}})
+    assert found == 's.properties[metadata].type: Invalid value: "string": must be object'
+
+
+def test_bad_defaults_are_told_when_the_schema_is_structural() -> None:
+    fields = {"a": {"type": "integer", "default": "x"}, "b": {}}
+    assert [error.split(":")[0] for error in structural_errors(properties=fields)] == ["s.properties[b].type"]
+    del fields["b"]
+    assert [error.split(":")[0] for error in structural_errors(properties=fields)] == ["s.properties[a].default"]
 
 
 def test_openapi_shows_custom_resources() -> None:

@@ -29,13 +29,13 @@ _SCALARS = ("boolean", "integer", "number", "string")
 _JUNCTORS = ("allOf", "anyOf", "oneOf")
 _UNSUPPORTED = ("$ref", "$schema", "id", "patternProperties", "definitions", "dependencies", "additionalItems")
 _UNIQUE = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
-# What may not stand in the branches of junctors: it would specify values, not restrict them.
-_TRUNK_ONLY = (
-    ("description", "title", "type", "default", "nullable", "additionalProperties"),
-    (PRESERVE, EMBEDDED, INT_OR_STRING, LIST_TYPE, LIST_KEYS, MAP_TYPE, RULES),
-)
-# What the trunk lacks is told last.
-_INCOMPLETE = "because it is defined in "
+# What may not stand in the branches of junctors, where it would specify values and not restrict them; and what it must
+# be instead.
+_TRUNK_ONLY = {
+    **dict.fromkeys(("type", "title", "description", LIST_KEYS, RULES), "empty"),
+    **dict.fromkeys(("nullable", PRESERVE, EMBEDDED, INT_OR_STRING), "false"),
+    **dict.fromkeys(("default", "additionalProperties", "externalDocs", LIST_TYPE, MAP_TYPE), "undefined"),
+}
 _METADATA_ONLY = "must not specify anything other than name and generateName, but metadata is implicitly specified"
 
 
@@ -43,24 +43,28 @@ def check_schema(schema: Obj, path: str) -> Errors:
     """Checks the schema of one version; `path` is where it stands."""
     errors = _root(schema, path)
     structural: Errors = []
-    incomplete: Errors = []
-    expressions = False
+    expressions = defaults = foreign = False
     for level, where, one in walk(schema, path):
         errors += _openapi(one, where)
-        found = _structure(one, where, level)
-        incomplete += [error for error in found if error.detail.startswith(_INCOMPLETE)]
-        structural += found
-        errors += [error for error in found if not error.detail.startswith(_INCOMPLETE)]
+        structural += _structure(one, where, level)
+        foreign |= any(one.get(key) for key in _UNSUPPORTED) or isinstance(one.get("items"), list)
         errors += _lists(one, where)
         if one.get(RULES):
             from proa.apis.apiextensions.rule_checks import check_texts  # only where there are expressions
 
             errors += check_texts(one, where)
             expressions = True
-        if "default" in one and level != "root":
-            errors += _default(one, where)
-    errors += incomplete
-    if expressions and not structural:
+        defaults |= "default" in one and level != "root"
+    if foreign:
+        return errors  # such a schema is not read any further
+    errors += sorted(structural, key=str)
+    if structural:
+        return errors
+    if defaults:
+        for level, where, one in walk(schema, path):
+            if "default" in one and level != "root":
+                errors += _default(one, where)
+    if expressions:
         from proa.apis.apiextensions.rule_checks import check_expressions
 
         errors += check_expressions(schema, path, errors)
@@ -88,8 +92,6 @@ def _root(schema: Obj, path: str) -> Errors:
     errors: Errors = []
     if schema.get("nullable"):
         errors.append(forbidden_field(f"{path}.nullable", "nullable cannot be true at the root"))
-    if schema.get("type") and schema["type"] != "object":
-        errors.append(invalid_field(f"{path}.type", schema["type"], "must be object at the root"))
     if "default" in schema:
         errors.append(forbidden_field(f"{path}.default", "must not be set at the root"))
     return errors
@@ -118,12 +120,6 @@ def _openapi(schema: Obj, path: str) -> Errors:
     if isinstance(schema.get("items"), list):
         detail = "items must be a schema object and not an array"
         errors.append(forbidden_field(f"{path}.items", detail))
-    elif kind == "array" and not isinstance(schema.get("items"), dict):
-        errors.append(required_field(f"{path}.items", "must be specified"))
-    bad = patterns.problem(schema.get("pattern") or "")
-    if bad:
-        detail = f"must be a valid regular expression, but isn't: {bad}"
-        errors.append(invalid_field(f"{path}.pattern", schema["pattern"], detail))
     if PRESERVE in schema and schema[PRESERVE] is not True:
         errors.append(invalid_field(f"{path}.{PRESERVE}", schema[PRESERVE], "must be true or undefined"))
     return errors
@@ -138,66 +134,112 @@ _TYPE_MISSING = {
 
 
 def _structure(schema: Obj, path: str, level: str) -> Errors:
-    errors: Errors = []
-    open_type = schema.get(INT_OR_STRING) or schema.get(PRESERVE)
-    if not schema.get("type") and not (open_type and level != "root") and not schema.get("$ref"):
-        errors.append(required_field(f"{path}.type", _TYPE_MISSING[level]))
+    errors = _type_errors(schema, path, level)
     if schema.get(EMBEDDED):
-        if schema.get("type") and schema["type"] != "object":
-            detail = f"must be object if {EMBEDDED} is true"
-            errors.append(invalid_field(f"{path}.type", schema["type"], detail))
-        if not schema.get("properties") and not schema.get(PRESERVE):
-            detail = f"must not be empty if {EMBEDDED} is true without {PRESERVE}"
-            errors.append(required_field(f"{path}.properties", detail))
+        errors += _embedded(schema, path)
+    if schema.get(INT_OR_STRING):
+        errors += [
+            invalid_field(f"{path}.{key}", True, f"must be false if {INT_OR_STRING} is true")
+            for key in (PRESERVE, EMBEDDED)
+            if schema.get(key)
+        ]
+    if level == "root" and schema.get("additionalProperties") is not None:
+        errors.append(forbidden_field(f"{path}.additionalProperties", "must not be used at the root"))
     if level == "root" or schema.get(EMBEDDED):
-        errors += _metadata((schema.get("properties") or {}).get("metadata"), f"{path}.properties[metadata]")
-    for key in _JUNCTORS:
-        for index, branch in enumerate(schema.get(key) or ()):
-            errors += _branch(branch, schema, f"{path}.{key}[{index}]", path)
-    if schema.get("not") is not None:
-        errors += _branch(schema["not"], schema, f"{path}.not", path)
+        errors += _object_fields(schema.get("properties") or {}, path, level)
+    return errors + _values(schema, schema, path, path)
+
+
+def _type_errors(schema: Obj, path: str, level: str) -> Errors:
+    kind = schema.get("type") or ""
+    errors: Errors = []
+    if schema.get(EMBEDDED) and kind != "object":
+        detail = f"must be object if {EMBEDDED} is true"
+        field = f"{path}.type"
+        errors.append(invalid_field(field, kind, detail) if kind else required_field(field, detail))
+    elif not kind and not ((schema.get(INT_OR_STRING) or schema.get(PRESERVE)) and level != "root"):
+        errors.append(required_field(f"{path}.type", _TYPE_MISSING[level]))
+    if level == "root" and kind and kind != "object":
+        errors.append(invalid_field(f"{path}.type", kind, "must be object at the root"))
+    if kind == "array" and not isinstance(schema.get("items"), dict | list):
+        errors.append(required_field(f"{path}.items", "must be specified"))
     return errors
 
 
-def _metadata(schema: Obj | None, path: str) -> Errors:
-    if schema is None:
-        return []
-    beyond = set(schema) - {"type", "description", "title", "properties"}
-    fields = schema.get("properties") or {}
-    if beyond or not set(fields) <= {"name", "generateName"}:
-        return [forbidden_field(path, _METADATA_ONLY)]
-    return []
+def _embedded(schema: Obj, path: str) -> Errors:
+    errors: Errors = []
+    if not schema.get("properties") and not schema.get(PRESERVE):
+        detail = f"must not be empty if {EMBEDDED} is true without {PRESERVE}"
+        errors.append(required_field(f"{path}.properties", detail))
+    if schema.get("additionalProperties") is not None:
+        detail = f"must not be used if {EMBEDDED} is set"
+        errors.append(forbidden_field(f"{path}.additionalProperties", detail))
+    return errors
 
 
-def _int_or_string_branch(branch: Obj) -> bool:
-    return branch.keys() == {"type"} and branch["type"] in ("integer", "string")
+def _object_fields(properties: Obj, path: str, level: str) -> Errors:
+    """Checks what a schema says of the fields that every object has."""
+    errors: Errors = []
+    for key, kind in (("kind", "string"), ("apiVersion", "string"), ("metadata", "object")):
+        one = properties.get(key)
+        if one is not None and one.get("type") != kind:
+            where = f"{path}.properties[{key}].type"
+            errors.append(invalid_field(where, one.get("type") or "", f"must be {kind}"))
+    metadata = properties.get("metadata")
+    if level == "root" and metadata is not None:
+        fields = set(metadata.get("properties") or {})
+        beyond = {key for key in metadata if key not in ("type", "properties", "default")}
+        if beyond or not fields <= {"name", "generateName"}:
+            errors.append(forbidden_field(f"{path}.properties[metadata]", _METADATA_ONLY))
+    return errors
+
+
+def _says_int_or_string(branches: Any) -> bool:
+    return bool(branches == [{"type": "integer"}, {"type": "string"}])
+
+
+def _values(schema: Obj, trunk: Obj | None, path: str, trunk_path: str) -> Errors:
+    """Checks what restricts values at one level: a pattern, and the branches of junctors.
+
+    A value that is an integer or a string may say so by types in anyOf, or in the first of allOf.
+    """
+    errors: Errors = []
+    bad = patterns.problem(schema.get("pattern") or "")
+    if bad:
+        detail = f"must be a valid regular expression, but isn't: {bad}"
+        errors.append(invalid_field(f"{path}.pattern", schema["pattern"], detail))
+    for key in _JUNCTORS:
+        branches = schema.get(key) or ()
+        if key == "anyOf" and _says_int_or_string(branches):
+            continue
+        for index, branch in enumerate(branches):
+            errors += _branch(branch, trunk, f"{path}.{key}[{index}]", trunk_path)
+    if schema.get("not") is not None:
+        errors += _branch(schema["not"], trunk, f"{path}.not", trunk_path)
+    return errors
 
 
 def _branch(branch: Obj, trunk: Obj | None, path: str, trunk_path: str) -> Errors:
-    errors: Errors = []
-    plain, extensions = _TRUNK_ONLY
-    allowed = bool(trunk and trunk.get(INT_OR_STRING)) and _int_or_string_branch(branch)
-    for key in (*plain, *extensions):
-        if branch.get(key) not in (None, "", False) and not (allowed and key == "type"):
-            errors.append(forbidden_field(f"{path}.{key}", "must be empty to be structural"))
+    errors = [
+        forbidden_field(f"{path}.{key}", f"must be {wanted} to be structural")
+        for key, wanted in _TRUNK_ONLY.items()
+        if branch.get(key) or (wanted == "undefined" and branch.get(key) is not None)
+    ]
     known = (trunk or {}).get("properties") or {}
     for key, one in (branch.get("properties") or {}).items():
         where, specified = f"{path}.properties[{key}]", f"{trunk_path}.properties[{key}]"
+        if key == "metadata":
+            errors.append(forbidden_field(where, "must not be specified in a nested context"))
         if trunk is not None and key not in known:
-            errors.append(required_field(specified, f"{_INCOMPLETE}{where}"))
+            errors.append(required_field(specified, f"because it is defined in {where}"))
         errors += _branch(one, known.get(key), where, specified)
     items = branch.get("items")
     if isinstance(items, dict):
         inner = (trunk or {}).get("items")
         if trunk is not None and not isinstance(inner, dict):
-            errors.append(required_field(f"{trunk_path}.items", f"{_INCOMPLETE}{path}.items"))
+            errors.append(required_field(f"{trunk_path}.items", f"because it is defined in {path}.items"))
         errors += _branch(items, inner, f"{path}.items", f"{trunk_path}.items")
-    for key in _JUNCTORS:
-        for index, one in enumerate(branch.get(key) or ()):
-            errors += _branch(one, trunk, f"{path}.{key}[{index}]", trunk_path)
-    if branch.get("not") is not None:
-        errors += _branch(branch["not"], trunk, f"{path}.not", trunk_path)
-    return errors
+    return errors + _values(branch, trunk, path, trunk_path)
 
 
 def _lists(schema: Obj, path: str) -> Errors:
