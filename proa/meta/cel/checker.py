@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from proa.meta.cel.library.lists import COMPARABLE
 from proa.meta.cel.signatures import Functions
 from proa.meta.cel.syntax import (
     Call,
@@ -37,6 +38,8 @@ from proa.meta.cel.types import (
     list_of,
     map_of,
     optional_of,
+    settle,
+    shown,
     substitute,
 )
 from proa.meta.cel.values import TypeValue, kind_of
@@ -123,7 +126,7 @@ class Checker:
         if operand.name == "map":
             return operand.params[1]
         if operand.fields is None:
-            return self._issue(node.offset, f"type '{operand}' does not support field selection")
+            return self._issue(node.offset, f"type '{shown(operand)}' does not support field selection")
         field = operand.fields(node.name)
         if field is None:
             return self._issue(node.offset, f"undefined field '{node.name}'")
@@ -142,6 +145,8 @@ class Checker:
         node.args = [self._node(one) for one in node.args]
         self._mixed -= node.name == "format"
         self._constants(node)
+        if node.name == "format" and node.target is not None:
+            self._format(node)
         if not candidates:
             node.type = self._issue(node.offset, f"undeclared reference to '{node.name}' (in container '')")
             return
@@ -154,9 +159,10 @@ class Checker:
             ):
                 node.overloads.append(overload)
                 results.append(substitute(overload.result, bindings))
+                given = list(map(settle, given, overload.args))
         if not results:
-            shown = [str(one) for one in given]
-            applied = f"{shown[0]}.({', '.join(shown[1:])})" if node.target else f"({', '.join(shown)})"
+            texts = [shown(one) for one in given]
+            applied = f"{texts[0]}.({', '.join(texts[1:])})" if node.target else f"({', '.join(texts)})"
             text = f"found no matching overload for '{node.name}' applied to '{applied}'"
             node.type = self._issue(node.offset, text) if ERROR not in given else ERROR
             return
@@ -171,17 +177,44 @@ class Checker:
         if isinstance(value, str) and not check(value):
             self._late.append((node.args[-1].offset, f"invalid {node.name} argument"))
 
+    def _format(self, node: Call) -> None:
+        """Checks a constant template against a list that is written beside it."""
+        from proa.meta.cel.library.formatting import refusal, walk
+
+        template, given = node.target, node.args[0] if node.args else None
+        if not isinstance(template, Literal) or not isinstance(template.value, str) or not isinstance(given, ListNode):
+            return
+        place = [node.offset]
+
+        def write(clause: str, precision: int, index: int) -> str:
+            one = given.items[index]
+            kind = one.type.name
+            wrong = refusal(clause, "double" if clause in "fe" and kind == "string" else kind)
+            if wrong:
+                place[0] = one.offset
+                raise CelError(wrong)
+            return ""
+
+        try:
+            _, used = walk(template.value, len(given.items), write)
+        except CelError as error:
+            self._late.append((place[0], str(error)))
+            return
+        if len(given.items) > used:
+            said = f"too many arguments supplied to string.format (expected {used}, got {len(given.items)})"
+            self._late.append((node.offset, said))
+
     def _joined(self, common: Type | None, first: Type | None, node: Node, *, optional: bool = False) -> Type:
         """Returns the type of items so far and one more; `first` is that of the first, which all must have."""
         got = node.type
         if optional:
             if got.name != "optional_type" and not is_dyn(got):
-                return self._issue(node.offset, f"expected type 'optional_type(dyn)' but found '{got}'")
+                return self._issue(node.offset, f"expected type 'optional_type(dyn)' but found '{shown(got)}'")
             got = got.params[0] if got.params else DYN
         if common is None:
             return got
         if first is not None and not alike(first, got) and not self._mixed and ERROR not in (first, got):
-            self._late.append((node.offset, f"expected type '{first}' but found '{got}'"))
+            self._late.append((node.offset, f"expected type '{shown(first)}' but found '{shown(got)}'"))
         return join(common, got) or DYN
 
     def _first(self, first: Type | None, node: Node, optional: bool) -> Type:
@@ -227,7 +260,8 @@ class Checker:
             else:
                 want = optional_of(found[1]) if optional else found[1]
                 if not assign(want, value.type, {}):
-                    text = f"expected type of field '{name}' is '{found[1]}' but provided type is '{value.type}'"
+                    got = f"but provided type is '{shown(value.type)}'"
+                    text = f"expected type of field '{name}' is '{shown(found[1])}' {got}"
                     self._issue(offset, text)
             entries.append((found[0] if found else name, value, optional, offset))
         node.entries, node.type = entries, made
@@ -239,10 +273,25 @@ class Checker:
         node.args = [self._node(one) for one in node.args]
         self._scopes.pop()
         predicates, transforms = _ARGUMENTS[node.kind](node.args)
-        for one in predicates:
-            if not assign(BOOL, one.type, {}):
-                self._issue(one.offset, f"expected type 'bool' but found '{one.type}'")
+        if predicates and not assign(BOOL, predicates[0].type, {}):
+            self._no_predicate(node, predicates[0].type)
         node.type = _result(node, transforms)
+        if node.kind == "sortBy" and not is_dyn(node.args[0].type) and node.args[0].type.name not in COMPARABLE:
+            applied = f"{shown(node.type)}.(list({shown(node.args[0].type)}))"
+            self._no_overload(node, "@sortByAssociatedKeys", applied)
+
+    def _no_overload(self, node: Node, name: str, applied: str) -> None:
+        self._issue(node.offset, f"found no matching overload for '{name}' applied to '{applied}'")
+
+    def _no_predicate(self, node: Comprehension, got: Type) -> None:
+        """Says of a macro's predicate what upstream says of what it makes of the macro."""
+        if node.kind in ("all", "exists"):
+            self._no_overload(node, "_&&_" if node.kind == "all" else "_||_", f"(bool, {shown(got)})")
+        elif node.kind == "exists_one":
+            self._no_overload(node, "_?_:_", f"({shown(got)}, int, int)")
+        else:
+            made = shown(_result(node, node.args[-1:]))
+            self._no_overload(node, "_?_:_", f"({shown(got)}, {made}, {made})")
 
     def _element_types(self, node: Comprehension) -> list[Type]:
         operand, two = node.operand.type, len(node.variables) == 2
@@ -254,7 +303,9 @@ class Checker:
             return [INT, operand.params[0]] if two else [operand.params[0]]
         if operand.name == "map":
             return list(operand.params) if two else [operand.params[0]]
-        text = f"expression of type '{operand}' cannot be range of a comprehension (must be list, map, or dynamic)"
+        text = (
+            f"expression of type '{shown(operand)}' cannot be range of a comprehension (must be list, map, or dynamic)"
+        )
         self._issue(node.operand.offset, text)
         return [ERROR] * len(node.variables)
 

@@ -362,6 +362,8 @@ def _call(builder: Builder, node: Call) -> Code:
     special = _OPERATORS.get(node.name)
     if special is not None and node.target is None:
         return special(builder, node)
+    if node.target is not None and node.name in ("or", "orValue") and len(node.args) == 1:
+        return _or_else(builder, node)
     nodes = [node.target, *node.args] if node.target is not None else node.args
     args = [builder.code(one) for one in nodes]
     function = _function(node, nodes)
@@ -424,6 +426,24 @@ def _function(node: Call, nodes: list[Node]) -> Callable[..., Any]:
         raise CelError(NO_OVERLOAD if is_operator else f"{NO_OVERLOAD}: {name}({kinds})")
 
     return dispatch
+
+
+def _or_else(builder: Builder, node: Call) -> Code:
+    """`or` and `orValue`, which do not evaluate what they do not need."""
+    assert node.target is not None
+    first, second = builder.code(node.target), builder.code(node.args[0])
+    one, other, price, flat = first.run, second.run, second.cost, node.name == "orValue"
+
+    def run(frame: Frame) -> Any:
+        value = one(frame)
+        if type(value) is not Optional:
+            raise CelError(NO_OVERLOAD)
+        if value.present:
+            return value.value if flat else value
+        frame[COST] += price
+        return other(frame)
+
+    return Code(run, first.cost)
 
 
 _OPERATORS: dict[str, Callable[[Builder, Call], Code]] = {

@@ -46,9 +46,13 @@ _RESERVED = frozenset(
     ]
 )
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
-_PRIMARY = (
-    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
-)
+# What may begin an expression, in the order in which messages list it.
+_ORDER = ("[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", "true", "false", "null")
+_STARTERS = frozenset(("[", "{", "(", ".", "-", "!", "true", "false", "null"))
+_KINDS = ("NUM_FLOAT", "NUM_INT", "NUM_UINT", "STRING", "BYTES", "IDENTIFIER")
+_PRIMARY = f"{{{', '.join([*(repr(one) for one in _ORDER if one in _STARTERS), *_KINDS])}}}"
+_STARTS = ("[", "{", "(", "-", "!", "double", "int", "uint", "string", "bytes", "name")
+_OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 # How tight the operators between two operands bind.
 _LEVELS = {
     **{"||": 1, "&&": 2},
@@ -83,8 +87,7 @@ def parse(source: str) -> Node:
         node = parser.expression()
     except RecursionError:
         raise CompileError(source, [(0, f"expression recursion limit exceeded: {_DEPTH_MAX}")]) from None
-    if parser.token.kind != "end":
-        parser.fail(f"mismatched input '{parser.token.text}' expecting <EOF>")
+    parser.finish()
     return node
 
 
@@ -94,6 +97,9 @@ class _Parser:
         self._tokens = tokens(source)
         self._at = 0
         self._depth = 0
+        self._open = 0  # parentheses, brackets and braces
+        self._may_start = (0, _PRIMARY)  # what may stand at a place besides what begins an expression
+        self._issues: list[tuple[int, str]] = []
 
     @property
     def token(self) -> Token:
@@ -101,20 +107,51 @@ class _Parser:
 
     def fail(self, text: str, token: Token | None = None, *, syntax: bool = True) -> NoReturn:
         offset = (token or self.token).offset
-        raise CompileError(self._source, [(offset, f"Syntax error: {text}" if syntax else text)])
+        raise CompileError(self._source, [*self._issues, (offset, f"Syntax error: {text}" if syntax else text)])
+
+    def finish(self) -> None:
+        """Raises CompileError if something is left, or was wrong before."""
+        if self.token.kind != "end":
+            self._unexpected("<EOF>", "end")
+        if self._issues:
+            raise CompileError(self._source, self._issues)
 
     def _take(self) -> Token:
         token = self.token
         self._at += 1
+        self._open += token.kind in _OPENING
         return token
+
+    def _or_else(self, *others: str) -> None:
+        """Says what else may come where an expression begins, for messages."""
+        shown = [one for one in _ORDER if one in others or one in _STARTERS]
+        self._may_start = (self._at, f"{{{', '.join([*map(repr, shown), *_KINDS])}}}")
 
     def _accept(self, kind: str) -> Token | None:
         return self._take() if self.token.kind == kind else None
 
     def _expect(self, kind: str, expected: str = "") -> Token:
         if self.token.kind != kind:
-            self.fail(f"mismatched input '{self.token.text}' expecting {expected or repr(kind)}")
+            if not expected and self._may_be_missing(kind):
+                self.fail(f"missing '{kind}' at '{self.token.text}'")
+            self._unexpected(expected or repr(kind), kind)
+        if kind in _CLOSING:
+            self._open -= 1
         return self._take()
+
+    def _unexpected(self, expected: str, *kinds: str) -> None:
+        """Leaves a token out if what is expected comes right after it, as ANTLR does; else fails."""
+        shown = f"input '{self.token.text}' expecting {expected}"
+        following = self._tokens[self._at + 1] if self._at + 1 < len(self._tokens) else None
+        if following is None or (following.kind not in kinds and following.text not in kinds):
+            self.fail(f"mismatched {shown}")
+        self._issues.append((self._take().offset, f"Syntax error: extraneous {shown}"))
+
+    def _may_be_missing(self, kind: str) -> bool:
+        """Tells whether the expression could go on if the token that is not there were."""
+        if kind == ":":
+            return self.token.kind in _STARTS
+        return kind in (")", "]") and self.token.kind == "end" and self._open == 1
 
     def expression(self) -> Node:
         self._depth += 1
@@ -170,6 +207,8 @@ class _Parser:
         token = self.token
         if token.kind not in ("!", "-"):
             return self._member()
+        if token.kind == "-" and self._tokens[self._at + 1].kind == "end":
+            self.fail("no viable alternative at input '-'", self._tokens[self._at + 1])
         count = 0
         while self._accept(token.kind):
             count += 1
@@ -189,7 +228,10 @@ class _Parser:
                 self._take()
                 optional = bool(self._accept("?"))
                 if self.token.kind not in ("name", "quoted"):
-                    self.fail(f"mismatched input '{self.token.text}' expecting IDENTIFIER")
+                    if optional:
+                        self.fail(f"mismatched input '{self.token.text}' expecting {{IDENTIFIER, ESC_IDENTIFIER}}")
+                    shown = "" if self.token.kind == "end" else self.token.text
+                    self.fail(f"no viable alternative at input '.{shown}'")
                 name = self._take()
                 if not optional and name.kind == "name" and self.token.kind == "(":
                     node = self._call(self._take(), name, node)
@@ -197,6 +239,7 @@ class _Parser:
                     node = Select(token.offset, node, name.text, optional=optional)
             elif token.kind == "[":
                 self._take()
+                self._or_else("?")
                 optional = bool(self._accept("?"))
                 index = self.expression()
                 self._expect("]")
@@ -224,7 +267,10 @@ class _Parser:
             token = self._take()
         if token.kind != "name" or token.text == "in":
             self._at -= 1
-            self.fail(f"mismatched input '{token.text}' expecting {_PRIMARY}", token)
+            self._open -= token.kind in _OPENING
+            place, shown = self._may_start
+            self._unexpected(shown if place == self._at else _PRIMARY, *_STARTS)
+            return self._primary()
         if token.text in _WORDS:
             return Literal(token.offset, _WORDS[token.text])
         if token.text in _RESERVED:
@@ -249,17 +295,19 @@ class _Parser:
     def _list(self, token: Token) -> Node:
         items: list[Node] = []
         optional: set[int] = set()
+        self._or_else("]", ",", "?")
         while self.token.kind != "]":
             if self._accept("?"):
                 optional.add(len(items))
             items.append(self.expression())
             if not self._accept(","):
                 break
-        self._expect("]")
+        self._expect("]", "{']', ','}")
         return ListNode(token.offset, items, frozenset(optional))
 
     def _map(self, token: Token) -> Node:
         entries: list[tuple[Node, Node, bool]] = []
+        self._or_else("}", ",", "?")
         while self.token.kind != "}":
             optional = bool(self._accept("?"))
             key = self.expression()
@@ -267,7 +315,7 @@ class _Parser:
             entries.append((key, self.expression(), optional))
             if not self._accept(","):
                 break
-        self._expect("}")
+        self._expect("}", "{'}', ','}")
         return MapNode(token.offset, entries)
 
     def _struct(self, token: Token, name: str) -> Node:
@@ -288,6 +336,7 @@ class _Parser:
 
     def _call(self, opening: Token, name: Token, target: Node | None) -> Node:
         args: list[Node] = []
+        self._or_else(")")
         while self.token.kind != ")":
             args.append(self.expression())
             if not self._accept(","):

@@ -32,7 +32,9 @@ def _shown(source: str, offset: int, text: str) -> str:
     before = source[:offset]
     line, column = before.count("\n"), offset - (before.rfind("\n") + 1)
     shown = source.split("\n")[line].replace("\t", " ")
-    return f"ERROR: <input>:{line + 1}:{column + 1}: {text}\n | {shown}\n | {'.' * column}^"
+    dots = "".join("." if one.isascii() else "．" for one in shown[:column])
+    mark = "^" if shown[column : column + 1].isascii() else "＾"
+    return f"ERROR: <input>:{line + 1}:{column + 1}: {text}\n | {shown}\n | {dots}{mark}"
 
 
 class ProgramError(CompileError):
@@ -191,7 +193,9 @@ def _unescape_bytes(body: str) -> bytes:
     made, last = b"", 0
     for found in _ESCAPE.finditer(body):
         made += body[last : found.start()].encode()
-        two, _, _, octal, _ = found.groups()
+        two, four, eight, octal, _ = found.groups()
+        if four or eight:
+            raise ValueError(found.group())  # bytes have no characters
         made += bytes([int(two, 16) if two else int(octal, 8)]) if two or octal else _escape(found).encode()
         last = found.end()
     return made + body[last:].encode()

@@ -38,6 +38,12 @@ _SCALARS = frozenset(("bool", "int", "uint", "double", "string", "bytes", "list"
 Bindings = dict[str, Type]
 
 
+def shown(one: Type) -> str:
+    """Returns a type as errors of compilation name it."""
+    name = {"*": "dyn", "null_type": "null"}.get(one.name, one.name)
+    return f"{name}({', '.join(map(shown, one.params))})" if one.params else name
+
+
 def list_of(item: Type) -> Type:
     return Type("list", (item,))
 
@@ -81,6 +87,8 @@ def assign(want: Type, got: Type, bindings: Bindings) -> bool:
         return True
     if want.name != got.name or len(want.params) != len(got.params):
         return False
+    if want.name == "type":  # types are of one type, whatever they are types of
+        return True
     return all(assign(one, other, bindings) for one, other in zip(want.params, got.params, strict=True))
 
 
@@ -100,7 +108,7 @@ def join(first: Type, second: Type) -> Type | None:
         return first
     if first.name != second.name or len(first.params) != len(second.params):
         return None
-    if not first.params:
+    if not first.params or first.name == "type":
         return first
     params = [join(one, other) for one, other in zip(first.params, second.params, strict=True)]
     return None if None in params else Type(first.name, tuple(one for one in params if one))
@@ -113,6 +121,15 @@ def substitute(one: Type, bindings: Bindings) -> Type:
     if not one.params:
         return one
     return Type(one.name, tuple(substitute(param, bindings) for param in one.params), one.fields)
+
+
+def settle(got: Type, want: Type) -> Type:
+    """Returns a type in which what was not known has become what an overload wants."""
+    if got.name == "*":
+        return got if is_variable(want) else want
+    if not got.params or len(got.params) != len(want.params):
+        return got
+    return Type(got.name, tuple(map(settle, got.params, want.params)), got.fields)
 
 
 def alike(one: Type, other: Type) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from proa.meta.cel.library import times
@@ -100,7 +101,17 @@ def show_double(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value.is_integer() and abs(value) < 1e21 else repr(value)
+    if value and not 1e-4 <= abs(value) < 1e6:  # what Go's %g writes with an exponent, of two digits at least
+        mantissa, mark, power = repr(value).partition("e")
+        if not mark:
+            digits, exponent = Decimal(repr(value)).as_tuple()[1:]
+            assert isinstance(exponent, int)
+            shown = "".join(map(str, digits)).rstrip("0")
+            mantissa, power = (f"{shown[0]}.{shown[1:]}" if shown[1:] else shown), str(len(digits) + exponent - 1)
+            mantissa = f"-{mantissa}" if value < 0 else mantissa
+        sign, number = ("-", power[1:]) if power[0] == "-" else ("+", power.lstrip("+"))
+        return f"{mantissa.removesuffix('.0')}e{sign}{number.zfill(2)}"
+    return repr(value).removesuffix(".0")
 
 
 def to_string(value: Any) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from proa.meta.cel.library.standard import to_string
+from proa.meta.cel.library.formatting import format_text
 from proa.meta.cel.syntax import CelError
 
 
@@ -87,56 +87,6 @@ def _quote(text: str) -> str:
     return '"' + "".join(_QUOTED.get(one) or (f"\\{one}" if one in '\\"' else one) for one in text) + '"'
 
 
-def _format(template: str, given: list[Any]) -> str:
-    made, rest, used = "", template, 0
-    while "%" in rest:
-        before, _, rest = rest.partition("%")
-        made += before
-        if rest.startswith("%"):
-            made, rest = made + "%", rest[1:]
-            continue
-        precision: int | None = None
-        if rest.startswith("."):
-            digits = rest[1 : len(rest) - len(rest[1:].lstrip("0123456789"))]
-            precision, rest = int(digits or "0"), rest[1 + len(digits) :]
-        if not rest:
-            raise CelError("could not parse formatting clause: unexpected end of string")
-        if used >= len(given):
-            raise CelError(f"index {used} out of range")
-        made += _clause(rest[0], given[used], precision)
-        used, rest = used + 1, rest[1:]
-    return made + rest
-
-
-def _clause(verb: str, value: Any, precision: int | None) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if verb == "s":
-        return _shown(value)
-    if verb == "d" and is_number:
-        return to_string(value)
-    if verb in "fe" and is_number and min(precision or 0, 1000) == (precision or 0):
-        return f"{value:.{6 if precision is None else precision}{verb}}"
-    if verb == "b" and isinstance(value, int):
-        return f"{value:b}"
-    if verb == "o" and isinstance(value, int):
-        return f"{value:o}"
-    if verb in "xX":
-        if isinstance(value, int) and not isinstance(value, bool):
-            return f"{value:{verb}}"
-        if isinstance(value, str | bytes):
-            digits = (value.encode() if isinstance(value, str) else value).hex()
-            return digits if verb == "x" else digits.upper()
-    raise CelError(f'error during formatting: unrecognized formatting clause or wrong type: "%{verb}"')
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(sorted(f'{_shown(key)}: {_shown(one)}' for key, one in value.items()))}}}"
-    return "null" if value is None else to_string(value)
-
-
 LIBRARY: dict[str, Callable[..., Any]] = {
     "string->contains(string) bool": lambda text, part: part in text,
     "string->startsWith(string) bool": str.startswith,
@@ -160,7 +110,7 @@ LIBRARY: dict[str, Callable[..., Any]] = {
     "string->substring(int) string": _substring,
     "string->substring(int, int) string": _substring,
     "string->trim() string": lambda text: text.strip(_SPACES),
-    "string->format(list(dyn)) string": _format,
+    "string->format(list(dyn)) string": format_text,
     "strings.quote(string) string": _quote,
     "list(string)->join() string": "".join,
     "list(string)->join(string) string": lambda items, by: by.join(items),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
 from typing import Any
 
-from proa.meta.cel.syntax import CelError
-from proa.meta.cel.values import Duration, Timestamp, int_range
+from proa.meta.cel.syntax import INT_MAX, INT_MIN, CelError
+from proa.meta.cel.values import Duration, Timestamp
 
 _SECOND = 10**9
 _UNITS = {"h": 3600 * _SECOND, "m": 60 * _SECOND, "s": _SECOND, "ms": 10**6, "us": 1000, "µs": 1000, "ns": 1}
@@ -54,7 +55,13 @@ def duration(text: str) -> Duration:
             whole, _, fraction = part[1].partition(".")
             total += int(whole or "0") * _UNITS[part[2]]
             total += int(fraction or "0") * _UNITS[part[2]] // 10 ** len(fraction)
-    return Duration(int_range(sign * total))
+    return _span_of(sign * total)
+
+
+def _span_of(nanos: int) -> Duration:
+    if not INT_MIN <= nanos <= INT_MAX:
+        raise CelError("duration overflow")
+    return Duration(nanos)
 
 
 def _decimal(nanos: int) -> str:
@@ -69,7 +76,8 @@ def show_timestamp(moment: Timestamp) -> str:
 
 def show_duration(span: Duration) -> str:
     seconds, nanos = divmod(abs(span.nanos), _SECOND)
-    return f"{'-' if span.nanos < 0 else ''}{seconds}{_decimal(nanos)}s"
+    number = format(Decimal(repr(float(seconds) + nanos / 1e9)), "f")  # as exact as Go's double
+    return f"{'-' if span.nanos < 0 else ''}{number.removesuffix('.0')}s"
 
 
 def _zone(name: str) -> tzinfo:
@@ -85,9 +93,17 @@ def _zone(name: str) -> tzinfo:
         raise CelError(f"unknown time zone {name}") from None
 
 
-def _part(read: Callable[[datetime], int]) -> Callable[..., int]:
+_CYCLE_YEARS, _CYCLE = 400, timedelta(days=146097)  # after which the calendar repeats
+
+
+def _part(read: Callable[[datetime], int], *, years: bool = False) -> Callable[..., int]:
     def run(moment: Timestamp, zone: str = "00:00") -> int:
-        return read((_EPOCH + timedelta(seconds=moment.nanos // _SECOND)).astimezone(_zone(zone)))
+        at = _EPOCH + timedelta(seconds=moment.nanos // _SECOND)
+        try:
+            return read(at.astimezone(_zone(zone)))
+        except OverflowError:  # a year that Python does not have
+            turn = 1 if at.year < _CYCLE_YEARS else -1
+            return read((at + turn * _CYCLE).astimezone(_zone(zone))) - (turn * _CYCLE_YEARS if years else 0)
 
     return run
 
@@ -109,21 +125,28 @@ def _span(unit: int) -> Callable[[Duration], int]:
     return lambda span: span.nanos // unit if span.nanos >= 0 else -(-span.nanos // unit)
 
 
+def _no_duration(number: int) -> Duration:
+    raise CelError("type conversion error from 'int' to 'google.protobuf.Duration'")
+
+
 LIBRARY: dict[str, Callable[..., Any]] = {
     "timestamp(string) timestamp": timestamp,
     "timestamp(timestamp) timestamp": lambda one: one,
     "timestamp(int) timestamp": lambda seconds: _timestamp(seconds * _SECOND),
     "duration(string) duration": duration,
     "duration(duration) duration": lambda one: one,
+    "duration(int) duration": _no_duration,
     "_+_(timestamp, duration) timestamp": lambda one, other: _timestamp(one.nanos + other.nanos),
     "_+_(duration, timestamp) timestamp": lambda one, other: _timestamp(one.nanos + other.nanos),
-    "_+_(duration, duration) duration": lambda one, other: Duration(int_range(one.nanos + other.nanos)),
+    "_+_(duration, duration) duration": lambda one, other: _span_of(one.nanos + other.nanos),
     "_-_(timestamp, duration) timestamp": lambda one, other: _timestamp(one.nanos - other.nanos),
-    "_-_(timestamp, timestamp) duration": lambda one, other: Duration(int_range(one.nanos - other.nanos)),
-    "_-_(duration, duration) duration": lambda one, other: Duration(int_range(one.nanos - other.nanos)),
-    "-_(duration) duration": lambda one: Duration(int_range(-one.nanos)),
-    **{f"timestamp->{name}() int": _part(read) for name, read in _PARTS.items()},
-    **{f"timestamp->{name}(string) int": _part(read) for name, read in _PARTS.items()},
+    "_-_(timestamp, timestamp) duration": lambda one, other: _span_of(one.nanos - other.nanos),
+    "_-_(duration, duration) duration": lambda one, other: _span_of(one.nanos - other.nanos),
+    **{
+        f"timestamp->{name}({zone}) int": _part(read, years=name == "getFullYear")
+        for name, read in _PARTS.items()
+        for zone in ("", "string")
+    },
     "timestamp->getMilliseconds() int": lambda moment: moment.nanos % _SECOND // 10**6,
     "timestamp->getMilliseconds(string) int": lambda moment, zone: moment.nanos % _SECOND // 10**6,
     "duration->getHours() int": _span(3600 * _SECOND),
