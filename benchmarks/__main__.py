@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import api, nodes, proxy, scheduling, simulated
+from benchmarks import api, definitions, nodes, proxy, scheduling, simulated
 from benchmarks.figures import Figure, table
 from benchmarks.lab import ROOT, Lab
 
@@ -40,6 +40,7 @@ MEASURES: dict[str, Callable[[Lab], Iterator[Figure]]] = {
     "stall": api.stall,
     "pods": simulated.pods,
     "scheduler": scheduler,
+    "definitions": definitions.growth,
     "proxy": proxy.sync,
 }
 
