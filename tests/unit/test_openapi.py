@@ -116,6 +116,7 @@ class Widget:
     verbs = ("create", "get", "list", "patch", "update", "watch")
     subresources = ()
     schema = "com.example.v1.Widget"
+    custom = True
 
 
 def definitions_of(schema: Any, *, v3: bool) -> dict[str, Any]:
@@ -131,6 +132,10 @@ def test_custom_resources() -> None:
     document = openapi.document_v3("apis/example.com/v1", [Widget()], custom)
     assert document is not None
     assert "/apis/example.com/v1/namespaces/{namespace}/widgets/{name}" in document["paths"]
+    item = document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}"]
+    accepted = ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
+    assert list(item["patch"]["requestBody"]["content"]) == accepted  # kubectl looks here before it patches
+    assert list(item["get"]["responses"]["200"]["content"]) == ["application/json", "application/yaml"]
     written = document["components"]["schemas"]["com.example.v1.Widget"]
     assert written["properties"]["spec"] == spec
     assert "APIVersion defines" in written["properties"]["apiVersion"]["description"]

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from proa.meta.gvk import GVK
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-JSON_YAML_PROTOBUF = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+JSON_YAML = ("application/json", "application/yaml")
+JSON_YAML_PROTOBUF = (*JSON_YAML, "application/vnd.kubernetes.protobuf")
 _STREAMS = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 PATCH_TYPES = (
     "application/json-patch+json",
@@ -21,6 +22,8 @@ PATCH_TYPES = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
+# kubectl reads here what it may send: a custom resource has no strategies to merge by.
+CUSTOM_PATCH_TYPES = tuple(one for one in PATCH_TYPES if "strategic" not in one)
 
 
 class Subresource(Protocol):
@@ -51,6 +54,8 @@ class Resource(Protocol):
     def subresources(self) -> Sequence[Any]: ...
     @property
     def schema(self) -> str: ...
+    @property
+    def custom(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +264,8 @@ class _Writer:
     def _op(self, path: str, method: str, name: str, action: str, **more: Any) -> Operation:
         more.setdefault("kind", self.kind)
         more["responses"] = (*more["responses"], ("401", ""))
+        if self.resource.custom:
+            more["produces"] = JSON_YAML
         return Operation(path=path, method=method, id=name, action=action, tag=self.tag, **more)
 
     def _list(self, path: str, name: str) -> Operation:
@@ -311,7 +318,8 @@ class _Writer:
     def _patch(self, path: str, name: str, kind: GVK, answers: tuple[tuple[str, str], ...], of: str = "") -> Operation:
         summary = f"partially update {of}the specified {self.resource.kind}"
         query, body = QUERIES["patch"], META + "Patch"
-        more: dict[str, Any] = {"consumes": PATCH_TYPES, "kind": kind, "responses": answers}
+        consumes = CUSTOM_PATCH_TYPES if self.resource.custom else PATCH_TYPES
+        more: dict[str, Any] = {"consumes": consumes, "kind": kind, "responses": answers}
         return self._op(path, "patch", name, "patch", summary=summary, query=query, body=body, **more)
 
     def _subresource(self, item: str, sub: Subresource) -> Iterator[Operation]:
