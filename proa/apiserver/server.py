@@ -208,7 +208,7 @@ class HttpServer:
         request.user = call.user
         delegate = self.core.delegate(resource) if self.core.delegates else None
         if delegate is not None:
-            if info.verb != "watch":  # what streams for long holds no seat
+            if info.verb != "watch" and not call.request.header("upgrade"):  # what streams for long holds no seat
                 await self._enter(call, attributes)
             require(self.core.authorizer, attributes)
             return await delegate.serve(call)

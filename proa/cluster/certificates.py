@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from proa.cluster import nodes
 from proa.cluster.pki import COMPONENTS, Leaf, Pki, api_server, node_leaves
 from proa.cluster.state import Cluster
 
 
 def leaves(cluster: Cluster) -> list[Leaf]:
-    addresses = [*cluster.bind_addresses, cluster.advertise_address]
+    # Inside the cluster it is reached by the address of the service `kubernetes`, the first of each range.
+    ranges = [ipaddress.ip_network(text.strip()) for text in cluster.service_range.split(",")]
+    addresses = [*cluster.bind_addresses, cluster.advertise_address, *(str(one[1]) for one in ranges)]
     if cluster.nodes:
         addresses.append(nodes.host_address(cluster))
     found = [*COMPONENTS, api_server([one for one in addresses if one not in ("", "0.0.0.0", "::")])]

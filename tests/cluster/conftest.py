@@ -31,6 +31,7 @@ COMMAND_SECONDS_MAX = 120
 IMAGES = {
     "docker.io/library/nginx:latest": ("nginx-light",),
     "docker.io/library/busybox:latest": ("busybox-static",),
+    "docker.io/library/python:latest": ("python3",),
 }
 
 

@@ -164,7 +164,11 @@ def openapi_v2():
             # Not what the API server means by this name: the two have to be told apart.
             "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": {
                 "type": "object",
-                "properties": {"name": {"type": "string"}},
+                "properties": {
+                    "name": {"type": "string"},
+                    "namespace": {"type": "string"},
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                },
             },
             "com.example.Unused": {"type": "object"},
         },

@@ -8,7 +8,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proa.cluster import certificates
 from proa.cluster.pki import COMPONENTS, LEAF_DAYS, Leaf, Pki, api_server, node_leaves
+from proa.cluster.state import Cluster
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -85,3 +87,10 @@ def test_strict_tls_verification_accepts_the_chain(tmp_path: Path) -> None:
             except ssl.SSLWantReadError:
                 continue
     assert server_side.getpeercert(binary_form=True)
+
+
+def test_pods_reach_the_api_server_by_its_service(tmp_path: Path) -> None:
+    two = "10.96.0.0/16, fd00:1::/112"
+    cluster = Cluster(name="c", directory=str(tmp_path), port=1, segment=1, service_range=two)
+    (server,) = [one for one in certificates.leaves(cluster) if one.path == "apiserver"]
+    assert {"10.96.0.1", "fd00:1::1", "kubernetes.default.svc"} <= set(server.names)
