@@ -18,7 +18,7 @@ _PREFIX = "compilation failed: "
 
 
 def status(policy: Obj, kind_of: Callable[[GVR], GVK | None], type_of: Callable[[GVK], Type | None]) -> Obj | None:
-    """Returns the status that a policy should have, None if it was given to this generation already.
+    """Returns a merge patch of a policy's status, None if this generation has been looked at already.
 
     `kind_of` finds the kind of a resource, `type_of` the type of a kind; None where nothing serves it.
     """
@@ -26,7 +26,7 @@ def status(policy: Obj, kind_of: Callable[[GVR], GVK | None], type_of: Callable[
     if generation <= ((policy.get("status") or {}).get("observedGeneration") or 0):
         return None
     found = list(_warnings(policy.get("spec") or {}, kind_of, type_of))
-    return {"observedGeneration": generation, "typeChecking": {"expressionWarnings": found} if found else {}}
+    return {"observedGeneration": generation, "typeChecking": {"expressionWarnings": found or None}}
 
 
 def _warnings(spec: Obj, kind_of: Callable[[GVR], GVK | None], type_of: Callable[[GVK], Type | None]) -> Iterator[Obj]:

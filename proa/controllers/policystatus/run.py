@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proa.apis.all import BY_GVR, RESOURCES
-from proa.client.interface import APPLY_PATCH
+from proa.client.interface import MERGE_PATCH
 from proa.client.resources import CUSTOMRESOURCEDEFINITIONS, VALIDATINGADMISSIONPOLICIES
 from proa.controllers.runtime import Context, Controller, Result
 from proa.meta.gvk import GVK, GVR
@@ -37,14 +37,9 @@ class PolicyStatusController(Controller):
 
         wanted = status(policy, self._kind_of, self._type_of)
         if wanted is not None:
-            patch = {
-                "apiVersion": "admissionregistration.k8s.io/v1",
-                "kind": "ValidatingAdmissionPolicy",
-                "metadata": {"name": key},
-                "status": wanted,
-            }
+            patch = {"status": wanted}
             await self.client.patch(
-                VALIDATINGADMISSIONPOLICIES, key, patch, patch_type=APPLY_PATCH, subresource="status", force=True
+                VALIDATINGADMISSIONPOLICIES, key, patch, patch_type=MERGE_PATCH, subresource="status"
             )
         return None
 
