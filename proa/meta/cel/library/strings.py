@@ -30,7 +30,12 @@ def _find(text: str, expression: str) -> str:
 
 
 def _find_all(text: str, expression: str, limit: int = -1) -> list[str]:
-    found = [str(one.group()) for one in pattern(expression).finditer(text)]
+    found: list[str] = []
+    end = -1
+    for one in pattern(expression).finditer(text):
+        if one.group() or one.start() != end:  # an empty match right after another does not count
+            found.append(str(one.group()))
+        end = one.end()
     return found if limit < 0 else found[:limit]
 
 
