@@ -36,6 +36,7 @@ from proa.client.interface import UserInfo
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj, copy_object, is_deleted, metadata, name_of
+from proa.storage.interface import Entry
 from proa.util.clock import rfc3339
 
 log = logging.getLogger("proa.apiserver.crd")
@@ -48,9 +49,10 @@ _RETRY_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Served:
-    """A definition in outline, and what it makes: `made` are all versions, the unserved ones too."""
+    """A definition in outline at a revision, and what it makes: `made` are all versions, the unserved ones too."""
 
     definition: Obj
+    revision: int = 0
     relevant: Obj = field(default_factory=dict)
     made: list[ResourceDef] = field(default_factory=list)
 
@@ -85,12 +87,21 @@ class CustomResources:
                 await self._task
 
     def _read_all(self) -> list[str]:
-        """Takes note of all definitions; returns the names of old and new, first come first."""
-        for entry in self._core.shared.store.currents(self._store.prefix("")):
-            self._learn(outline(entry.value))
-        return sorted(
-            self._known, key=lambda name: (metadata(self._known[name].definition).get("creationTimestamp", ""), name)
-        )
+        """Takes note of all definitions; returns the names of those that changed, first come first, of those that went
+        and of those that wait for names."""
+        entries = self._core.shared.store.currents(self._store.prefix(""))
+        changed: list[tuple[str, str]] = []
+        names: set[str] = set()
+        for entry in entries:
+            name = entry.key.rpartition("/")[2]
+            names.add(name)
+            known = self._known.get(name)
+            if known is None or known.revision != entry.revision:
+                one, _ = self._learn(entry)
+                changed.append((metadata(one.definition).get("creationTimestamp", ""), name))
+        gone = [name for name in self._known if name not in names]
+        waiting = [name for refused in self._refused.values() for name in refused]
+        return [name for _, name in sorted(changed)] + gone + waiting
 
     async def _run(self) -> None:
         while True:
@@ -143,7 +154,10 @@ class CustomResources:
         """Returns a definition as it is now, or None if it is gone: then it is served no more."""
         entry = self._core.shared.store.current(self._store.key("", name))
         if entry is not None:
-            one, freed = self._learn(outline(entry.value))
+            known = self._known.get(name)
+            if known is not None and known.revision == entry.revision:
+                return known
+            one, freed = self._learn(entry)
             if freed:
                 queue.update(dict.fromkeys(self._refused.get(one.group, ())))
             return one
@@ -156,13 +170,14 @@ class CustomResources:
                 queue.update(dict.fromkeys(self._refused.get(gone.group, ())))
         return None
 
-    def _learn(self, definition: Obj) -> tuple[_Served, bool]:
+    def _learn(self, entry: Entry) -> tuple[_Served, bool]:
         """Takes note of a definition; returns it, and whether its names changed."""
+        definition = outline(entry.value)
         name = name_of(definition)
         one = self._known.get(name)
         if one is None:
             one = self._known[name] = _Served(definition)
-        one.definition = definition
+        one.definition, one.revision = definition, entry.revision
         conditions = (definition.get("status") or {}).get("conditions") or ()
         refused = self._refused.setdefault(one.group, set())
         if any(each.get("type") == "NamesAccepted" and each.get("status") == "False" for each in conditions):
