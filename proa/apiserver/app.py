@@ -25,7 +25,7 @@ from proa.apiserver.aggregator.run import Aggregator
 from proa.apiserver.aggregator.specs import RemoteSpecs
 from proa.apiserver.aggregator.trust import PublishedTrust, trust_data
 from proa.apiserver.api import Core
-from proa.apiserver.audit import AuditLog
+from proa.apiserver.audit.run import AuditOptions, open_audit
 from proa.apiserver.authn.bootstrap import BootstrapTokens
 from proa.apiserver.authn.certificates import ClientCertificates
 from proa.apiserver.authn.chain import Authentication
@@ -95,7 +95,7 @@ class Options:
     proxy_key: Path | None = None
     # Where requests are logged (None: nowhere), and the keys that encrypt secrets on disk, 32 bytes each, the first
     # for what is written (none: not encrypted).
-    audit_log: Path | None = None
+    audit: AuditOptions = field(default_factory=AuditOptions)
     encryption_keys: Sequence[bytes] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
@@ -225,9 +225,7 @@ class ApiServer:
         self.http = HttpServer(self.api, parts.authenticator, self.gate)
         parts.attach(self.api, self.http)
         self._parts = parts
-        self._audit = AuditLog(options.audit_log, self.clock) if options.audit_log is not None else None
-        if self._audit is not None:
-            self.http.audit = self._audit.record
+        self.audit = self.http.audit = open_audit(options.audit, self.clock)
         self.documents = Documents(self.resources, lambda: f"{options.advertise_address}:{self.port}")
         self.documents.install(self.http)
         clients = Clients(options.proxy_certificate, options.proxy_key)
@@ -286,8 +284,8 @@ class ApiServer:
         if self._parts.close is not None:
             await self._parts.close()
         await self._nodes.close()
-        if self._audit is not None:
-            await self._audit.close()
+        if self.audit is not None:
+            await self.audit.close()
         await self.store.close()
 
     async def _renew(self, bootstrap: Bootstrap) -> None:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from proa.apis.registry import ResourceDef
-from proa.apiserver.answers import ObjectAnswer, PlainAnswer
+from proa.apiserver.answers import Answer, ObjectAnswer, PlainAnswer
 from proa.apiserver.api import Core, attributes_of
+from proa.apiserver.audit.events import Ids, Record
 from proa.apiserver.authn.impersonation import impersonate, impersonated
-from proa.apiserver.authz.chain import require
-from proa.apiserver.contracts import Attributes, Authenticator, Delegate
+from proa.apiserver.authz.chain import refusal
+from proa.apiserver.contracts import Attributes, Authenticator, Decision, Delegate
 from proa.apiserver.decoding import (
     check_version,
     decode_delete_options,
@@ -42,7 +43,7 @@ from proa.meta.errors import StatusError, bad_request, internal, not_found
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
 from proa.meta.patch import decode_patch
-from proa.wire.http import Request, Response
+from proa.wire.http import Headers, Request, Response, Stream
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ WATCH_SECONDS_MIN = 1800
 WARNINGS_LENGTH_MAX = 4096  # of all Warning headers of an answer; beyond it, of one of them:
 WARNING_LENGTH_MAX = 256
 _HELD_BYTES_MIN = 64 * 1024  # an answer of so many keeps its seats until it is sent
+_UNCACHED = b"Cache-Control: no-cache, private\r\n"
+_AUDITED_HEADERS = ("user-agent", "x-forwarded-for", "x-real-ip")
+_NOBODY = UserInfo("")
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 _DEPRECATED = {
     GVR("", "v1", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
@@ -73,6 +77,10 @@ class HttpCall:
     # What the request holds of its priority level, and header lines of the answer.
     seat: Seat | None = None
     head: bytes = b""
+    delegated: bool = False  # another server answers, with headers of its own
+    audit_id: str = ""
+    audited: Record | None = None  # None: it is not
+    decision: Decision | None = None
 
     @property
     def accept(self) -> str:
@@ -86,6 +94,26 @@ class HttpCall:
         return self.request.header("user-agent").startswith(_PRETTY_AGENTS)
 
 
+class Auditor(Protocol):
+    """Takes note of requests; all but `begin` and `unauthenticated` are for calls that are audited."""
+
+    def begin(self, call: HttpCall) -> None: ...
+
+    def unauthenticated(self, call: HttpCall, error: StatusError) -> None: ...
+
+    def decoded(self, call: HttpCall, request: ApiRequest) -> None: ...
+
+    def answered(self, call: HttpCall, answer: Answer) -> None: ...
+
+    def refused(self, call: HttpCall, error: StatusError) -> None: ...
+
+    def panicked(self, call: HttpCall, error: Exception) -> None: ...
+
+    def started(self, call: HttpCall, code: int) -> None: ...
+
+    def complete(self, call: HttpCall, code: int) -> None: ...
+
+
 class Observer(Protocol):
     """Counts requests and watches."""
 
@@ -94,10 +122,6 @@ class Observer(Protocol):
     deprecated: set[tuple[str, ...]]
 
     def finished(self, call: HttpCall, code: int, seconds: float, size: int) -> None: ...
-
-
-def _size(response: Response) -> int:
-    return len(response.body) if isinstance(response.body, bytes) else 0
 
 
 # Serves a path outside the API, or a connection (exec, log, proxy) of a subresource; None after an upgrade.
@@ -116,47 +140,111 @@ class HttpServer:
         self.path_prefixes: dict[str, RawHandler] = {}
         self.raw: dict[RawKey, RawHandler] = {}
         self.metrics: Observer | None = None
-        # Takes note of each finished request: the call, its status code, how many seconds it took.
-        self.audit: Callable[[HttpCall, int, float], None] | None = None
+        self.audit: Auditor | None = None
+        self._audit_ids = Ids()
 
     async def __call__(self, request: Request) -> Response | None:
         began = time.perf_counter()
+        audit_id = request.headers.get("audit-id") or self._audit_ids()
         try:
             info = parse_request(request.method, request.target)
-            user = await self.authenticator.authenticate(request)
         except StatusError as error:
             return error_response(error, request.header("accept"))
-        call = HttpCall(request=request, info=info, user=user)
+        try:
+            user = await self.authenticator.authenticate(request)
+        except StatusError as error:
+            return self._unauthenticated(HttpCall(request=request, info=info, user=_NOBODY, audit_id=audit_id), error)
+        call = HttpCall(request=request, info=info, user=user, audit_id=audit_id)
+        if self.audit is not None:
+            self.audit.begin(call)
         try:
             if info.resource is None:
                 response = await self._path(call)
             else:
                 response = await self._resource(call, info.resource)
         except StatusError as error:
-            response = error_response(error, call.accept, call.warnings)
+            response = self._refusal(call, error)
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            if call.seat is not None:
-                call.seat.leave()
+            self._gone(call)
             raise
         except RecursionError:
-            response = error_response(bad_request("the object is nested too deeply"), call.accept)
+            response = self._refusal(call, bad_request("the object is nested too deeply"))
         except Exception as error:
             log.exception("%s %s failed", request.method, request.target)
             response = error_response(internal(str(error)), call.accept)
-        status, size = (101, 0) if response is None else (response.status, _size(response))
-        seconds = time.perf_counter() - began
-        if response is not None:
-            response.head = call.head
+            if self.audit is not None and call.audited is not None:
+                self.audit.panicked(call, error)
+        self._finish(call, response, time.perf_counter() - began)
+        return response
+
+    def _refusal(self, call: HttpCall, error: StatusError) -> Response:
+        if self.audit is not None and call.audited is not None:
+            self.audit.refused(call, error)
+        return error_response(error, call.accept, call.warnings)
+
+    def _unauthenticated(self, call: HttpCall, error: StatusError) -> Response:
+        if self.audit is not None:
+            self.audit.unauthenticated(call, error)
+        response = error_response(error, call.accept)
+        response.head = _audit_line(call)
+        return response
+
+    def _gone(self, call: HttpCall) -> None:
+        """The client went away; what it asked for may have been done all the same."""
         if call.seat is not None:
-            if response is None or (type(response.body) is bytes and size < _HELD_BYTES_MIN):
-                call.seat.leave(seconds)
+            call.seat.leave()
+        if self.audit is not None and call.audited is not None:
+            self.audit.complete(call, 0)
+
+    def _finish(self, call: HttpCall, response: Response | None, seconds: float) -> None:
+        """Counts and audits an answer, and gives its seats back once it needs them no more."""
+        seat, size = call.seat, 0
+        if response is None:
+            status, streams = 101, False
+        else:
+            status, body = response.status, response.body
+            streams = False
+            if type(body) is bytes:
+                size = len(body)
             else:
-                response.sent = call.seat.leave
+                streams = isinstance(body, AsyncIterator)
+            if not call.delegated:
+                response.head = _audit_line(call) + call.head
+                if call.info.resource is not None or not any(name == "Cache-Control" for name, _ in response.headers):
+                    response.head += _UNCACHED
+            if seat is not None and (streams or size >= _HELD_BYTES_MIN or type(body) is not bytes):
+                response.sent, seat = seat.leave, None
+        if seat is not None:
+            seat.leave(seconds)
         if self.metrics is not None:
             self.metrics.finished(call, status, seconds, size)
-        if self.audit is not None:
-            self.audit(call, status, seconds)
-        return response
+        if self.audit is not None and call.audited is not None:
+            if streams and response is not None:
+                self.audit.started(call, status)
+                response.sent = self._ending(call, status)
+            else:
+                self.audit.complete(call, status)
+
+    def _ending(self, call: HttpCall, status: int) -> Callable[[], None]:
+        """Returns what is to be done when a stream has ended."""
+        audit = self.audit
+        assert audit is not None
+        # What it takes for an event later; the headers of a stream are gone before it ends.
+        request = replace(call.request, headers=_audited_headers(call.request), repeated={})
+        later = replace(call, request=request)
+
+        def ended() -> None:
+            if call.seat is not None:
+                call.seat.leave()
+            audit.complete(later, status)
+
+        return ended
+
+    def _authorize(self, call: HttpCall, attributes: Attributes) -> None:
+        """Raises the 403 unless the request is allowed."""
+        call.decision = decision = self.core.authorizer.authorize(attributes)
+        if not decision.allowed:
+            raise refusal(attributes, decision.reason)
 
     # ------------------------------------------------------------ paths outside the API
 
@@ -166,8 +254,9 @@ class HttpServer:
         flow = self.gate.flow(call.user, info.verb, path=info.path)
         call.head = flow.head
         call.seat = self.gate.enter(flow, 1) or await self.gate.wait(flow, 1)
-        require(self.core.authorizer, attributes)
+        self._authorize(call, attributes)
         if self.core.delegates and (delegate := self._delegate(info.path)) is not None:
+            call.delegated = True
             return await delegate.serve(call)
         handler = self.paths.get(info.path)
         if handler is None and len(info.path) > 1 and info.path.endswith("/"):
@@ -210,14 +299,16 @@ class HttpServer:
         if delegate is not None:
             if info.verb != "watch" and not call.request.header("upgrade"):  # what streams for long holds no seat
                 await self._enter(call, attributes)
-            require(self.core.authorizer, attributes)
+            self._authorize(call, attributes)
+            call.delegated = True
             return await delegate.serve(call)
         raw = self.raw.get((resource.group, resource.resource, info.subresource)) if info.subresource else None
         if raw is not None:  # it may run for long, and holds no seat
-            require(self.core.authorizer, attributes)
+            self._authorize(call, attributes)
+            self._note_upgrade(call)
             return await raw(call)
         await self._enter(call, attributes)
-        require(self.core.authorizer, attributes)
+        self._authorize(call, attributes)
         definition = self._routed(call, resource)
         deprecation = _DEPRECATED.get(resource) or definition.deprecation
         if deprecation:
@@ -227,6 +318,18 @@ class HttpServer:
         if info.verb == "watch":
             return await self._watch(call, request, definition)
         return await self._carry_out(call, request, definition)
+
+    def _note_upgrade(self, call: HttpCall) -> None:
+        """Audits the beginning of what follows when the connection is upgraded, if it is."""
+        audit, upgrade = self.audit, call.request.upgrade
+        if audit is None or call.audited is None:
+            return
+
+        async def upgraded(headers: Headers) -> Stream:
+            audit.started(call, 101)
+            return await upgrade(headers)
+
+        call.request.upgrade = upgraded
 
     async def _enter(self, call: HttpCall, one: Attributes) -> None:
         """Takes the request's seats, and waits for them if it must; raises the 429 StatusError."""
@@ -298,7 +401,11 @@ class HttpServer:
         include = include_object(request.parameters.get("includeObject", "")) if form.transform == "Table" else ""
         if request.verb not in ("get", "list"):
             await self._decode(call, request, definition)
+            if self.audit is not None and call.audited is not None:
+                self.audit.decoded(call, request)
         answer = await self.core.execute(request, call.warnings)
+        if self.audit is not None and call.audited is not None:
+            self.audit.answered(call, answer)
         if isinstance(answer, PlainAnswer) and form.transform:
             form = replace(form, transform="")
         now = self.core.shared.clock.now()
@@ -353,6 +460,14 @@ class HttpServer:
     def _watch_counters(self) -> tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]]:
         """Returns where open watches and sent events are counted."""
         return (self.metrics.watches, self.metrics.watch_events) if self.metrics else (Counter(), Counter())
+
+
+def _audit_line(call: HttpCall) -> bytes:
+    return b"Audit-Id: %b\r\n" % call.audit_id.encode("latin-1", "replace")
+
+
+def _audited_headers(request: Request) -> dict[str, str]:
+    return {name: value for name in _AUDITED_HEADERS if (value := request.headers.get(name)) is not None}
 
 
 def _timeout(text: str) -> float:

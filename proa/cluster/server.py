@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 from proa.apiserver.app import ApiServer, Options
+from proa.apiserver.audit.logfile import LogFile
+from proa.apiserver.audit.run import AuditOptions
+from proa.apiserver.audit.webhook import Webhook
 from proa.apiserver.authn.frontproxy import FrontProxy
 from proa.client.informer import SharedInformers
 from proa.client.interface import Client, UserInfo
@@ -84,10 +87,13 @@ class ControlPlane:
             client_authority=(pki / "ca.crt").read_bytes(),
             proxy_certificate=pki / "front-proxy-client.crt",
             proxy_key=pki / "front-proxy-client.key",
-            audit_log=cluster.path / "logs" / "audit.log",
+            audit=audit_options(cluster),
             encryption_keys=[base64.b64decode(one) for one in (pki / "encryption.key").read_text().split()],
         )
-        self.server = ApiServer(options, self.clock)
+        try:
+            self.server = ApiServer(options, self.clock)
+        except ValueError as error:
+            raise Problem(str(error), "mend the file, or leave the option out") from error
         try:
             await self.server.start()
         except OSError as error:
@@ -164,6 +170,27 @@ class ControlPlane:
             if "apiserver" in issued and self.context is not None:
                 pki = self.cluster.path / "pki"
                 self.context.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
+
+
+def audit_options(cluster: Cluster) -> AuditOptions:
+    """Returns what the cluster's settings say about auditing, the rest as it is by default."""
+    given = cluster.audit
+    path = {"": str(cluster.path / "logs" / "audit.log"), "off": None}.get(given.log_path, given.log_path)
+    log_given = {"size_max": given.log_maxsize, "backups_max": given.log_maxbackup, "days_max": given.log_maxage}
+    hook_given = {
+        "batch_size_max": given.webhook_batch_max_size,
+        "wait_seconds_max": given.webhook_batch_max_wait_seconds,
+        "buffer_size": given.webhook_batch_buffer_size,
+        "backoff_seconds": given.webhook_initial_backoff_seconds,
+    }
+    return AuditOptions(
+        policy=Path(given.policy_file) if given.policy_file else None,
+        log=LogFile(path=path, **{key: value for key, value in log_given.items() if value is not None}),
+        webhook=Webhook(
+            config=Path(given.webhook_config_file) if given.webhook_config_file else None,
+            **{key: value for key, value in hook_given.items() if value},
+        ),
+    )
 
 
 def listen_addresses(cluster: Cluster) -> list[str]:

@@ -53,6 +53,25 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """What is audited and where it goes, named as the options that say so; 0, empty or None: as it is by default.
+
+    `log_path` is `logs/audit.log` by default; `-` is standard output, `off` nowhere.
+    """
+
+    policy_file: str = ""
+    log_path: str = ""
+    log_maxsize: int | None = None  # MiB
+    log_maxbackup: int | None = None
+    log_maxage: int | None = None  # days
+    webhook_config_file: str = ""
+    webhook_batch_max_size: int = 0
+    webhook_batch_max_wait_seconds: float = 0.0
+    webhook_batch_buffer_size: int = 0
+    webhook_initial_backoff_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """A cluster's configuration, as `cluster.json` holds it. `segment` numbers its network (see `nodes.py`)."""
 
@@ -75,6 +94,7 @@ class Cluster:
     bind_addresses: tuple[str, ...] = ()
     advertise_address: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    audit: AuditSettings = AuditSettings()
 
     @property
     def path(self) -> Path:
