@@ -235,7 +235,9 @@ class ApiServer:
         self.documents.aggregated_generation = self.aggregator.generation
         self.documents.priorities = self.aggregator.priorities
         self._trust = PublishedTrust(self.api, self.live, trust_data(options.client_authority, options.front_proxy))
-        Metrics(self.gate, self.store.counts).install(self.http)
+        metrics = Metrics(self.gate, self.store.counts)
+        metrics.audit = self.audit
+        metrics.install(self.http)
         fairness_debug.install(self.http, self.gate, self.clock)
         self._install_openid()
         OpenApi(self.resources, RemoteSpecs(self.aggregator.remotes)).install(self.http)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from proa.apiserver.audit.run import Audit
 from proa.apiserver.documents import version_document
 from proa.apiserver.fairness import metrics as fairness
 from proa.apiserver.fairness.gate import Gate
@@ -37,6 +38,7 @@ class Metrics:
         self.watches: Counter[tuple[str, ...]] = Counter()
         self.watch_events: Counter[tuple[str, ...]] = Counter()
         self._gate = gate
+        self.audit: Audit | None = None
         self._objects = objects
         self._started = time.time()
 
@@ -102,6 +104,12 @@ class Metrics:
         values = (build["major"], build["minor"], build["gitVersion"], build["platform"])
         yield gauge("kubernetes_build_info", "What this server is.", labels, {values: 1})
         yield from fairness.collect(self._gate)
+        if self.audit is not None:
+            lost: dict[tuple[str, ...], int] = {(one.name,): one.dropped for one in self.audit.backends}
+            levels: dict[tuple[str, ...], int] = {(level,): count for level, count in self.audit.levels.items()}
+            yield counter("apiserver_audit_event", "Audit events made.", (), {(): self.audit.events})
+            yield counter("apiserver_audit_error", "Audit events lost.", ("plugin",), lost)
+            yield counter("apiserver_audit_level", "Requests by audit level.", ("level",), levels)
 
 
 def _labels(call: HttpCall) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from proa.cli.options import cluster_options, find
+from proa.cli.options import audit_options, cluster_options, find
+from proa.cluster.state import AuditSettings
 
 if TYPE_CHECKING:
     from proa.client.kubeconfig import ClientConfig
@@ -49,11 +51,13 @@ def _config(name: str | None, data_dir: Path | None, kubeconfig: Path | None, co
 
 @click.command()
 @cluster_options
-def apiserver(name: str | None, data_dir: Path | None) -> None:
+@audit_options
+def apiserver(name: str | None, data_dir: Path | None, audit: AuditSettings) -> None:
     """Run a cluster's API server alone."""
     from proa.cluster.server import serve
 
-    _run(serve(find(name, data_dir), alone=True))
+    cluster = find(name, data_dir)
+    _run(serve(replace(cluster, audit=audit.over(cluster.audit)), alone=True))
 
 
 @click.command()

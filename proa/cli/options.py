@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +12,7 @@ import click
 
 from proa.cluster import state
 from proa.cluster.problems import Problem
-from proa.cluster.state import Cluster
+from proa.cluster.state import AuditSettings, Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +25,66 @@ def cluster_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+class _Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A number of seconds, or a duration such as `500ms`, `30s` or `1m30s`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+        try:
+            return float(value)
+        except ValueError:
+            parts = re.findall(r"([0-9.]+)(ms|s|m|h)", value)
+            if not parts or "".join(map("".join, parts)) != value:
+                self.fail(f"{value!r} is no duration such as 500ms, 30s or 1m30s", param, ctx)
+            return sum(float(number) * units[unit] for number, unit in parts)
+
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True)
+_AUDIT = (
+    ("policy-file", {"type": _FILE, "help": "An audit.k8s.io/v1 Policy [default: metadata of all but probes]."}),
+    (
+        "log-path",
+        {"help": "Where events are logged; '-': standard output, 'off': nowhere [default: logs/audit.log]."},
+    ),
+    ("log-maxsize", {"type": click.IntRange(0), "help": "MiB at which the log is rotated [default: 32]."}),
+    ("log-maxbackup", {"type": click.IntRange(0), "help": "How many rotated logs are kept, 0: all [default: 4]."}),
+    ("log-maxage", {"type": click.IntRange(0), "help": "Days for which they are kept, 0: for ever [default: 0]."}),
+    ("webhook-config-file", {"type": _FILE, "help": "A kubeconfig of where events are sent, too."}),
+    ("webhook-batch-max-size", {"type": click.IntRange(1), "help": "Events per request [default: 400]."}),
+    ("webhook-batch-max-wait", {"type": _Seconds(), "help": "How long a batch waits to be full [default: 30s]."}),
+    ("webhook-batch-buffer-size", {"type": click.IntRange(1), "help": "Events that may wait [default: 10000]."}),
+    ("webhook-initial-backoff", {"type": _Seconds(), "help": "How long the first retry waits [default: 10s]."}),
+)
+
+
+def audit_options(function: F) -> F:
+    """Adds --audit-…, named as upstream's; the function gets them as `audit`, AuditSettings."""
+
+    @functools.wraps(function)
+    def wrapped(**given: Any) -> Any:
+        taken = {name: given.pop(f"audit_{name.replace('-', '_')}") for name, _ in _AUDIT}
+        seconds = ("webhook-batch-max-wait", "webhook-initial-backoff")
+        settings: dict[str, Any] = {
+            name.replace("-", "_") + ("_seconds" if name in seconds else ""): str(value)
+            if isinstance(value, Path)
+            else value
+            for name, value in taken.items()
+            if value is not None
+        }
+        path = settings.get("log_path")
+        if path not in (None, "-", "off"):
+            settings["log_path"] = str(Path(path).resolve())
+        return function(audit=AuditSettings(**settings), **given)
+
+    decorated: Any = wrapped
+    for name, attributes in reversed(_AUDIT):
+        decorated = click.option(f"--audit-{name}", **attributes)(decorated)
+    found: F = decorated
+    return found
 
 
 def find(name: str | None, data_dir: Path | None) -> Cluster:

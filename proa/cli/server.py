@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from proa.cli.options import cluster_options
+from proa.cli.options import audit_options, cluster_options
+from proa.cluster.state import AuditSettings
 
 
 @click.command()
@@ -16,6 +17,7 @@ from proa.cli.options import cluster_options
 @click.option("--advertise-address", default="", help="Where nodes and pods reach it [default: the last to listen on].")
 @click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
 @click.option("--simulated-nodes", default=0, type=click.IntRange(0), help="Nodes that only pretend to run pods.")
+@audit_options
 def server(
     name: str | None,
     data_dir: Path | None,
@@ -24,6 +26,7 @@ def server(
     advertise_address: str,
     store: str,
     simulated_nodes: int,
+    audit: AuditSettings,
 ) -> None:
     """Run a control plane in the foreground, without nodes of its own. Its kubeconfig is in the data directory."""
     from proa.cluster import logs
@@ -39,6 +42,7 @@ def server(
         advertise_address=advertise_address,
         store=store,
         simulated_nodes=simulated_nodes,
+        audit=audit,
     )
     logs.configure()
     run(serve(cluster))

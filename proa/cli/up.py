@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from proa.cli.options import cluster_options
+from proa.cli.options import audit_options, cluster_options
+from proa.cluster.state import AuditSettings
 
 
 @click.command()
@@ -21,6 +22,7 @@ from proa.cli.options import cluster_options
 @click.option(
     "--scheduler-plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with plugins."
 )
+@audit_options
 @click.option("--merge/--no-merge", default=True, help="Put context proa-NAME into your kubeconfig [default: yes].")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but problems.")
 def up(
@@ -35,6 +37,7 @@ def up(
     plugins: tuple[Path, ...],
     merge: bool,
     quiet: bool,
+    audit: AuditSettings,
 ) -> None:
     """Start a cluster and wait until it is ready."""
     from proa.cluster import state
@@ -54,6 +57,7 @@ def up(
         scheduler_config=scheduler_config,
         scheduler_plugins=plugins,
         merge=merge,
+        audit=audit,
     )
     before = time.monotonic()
     outcome = bring_up(wishes, _silent if quiet else _show)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proa.cluster import certificates, kubeconfig, state
 from proa.cluster.problems import Problem
-from proa.cluster.state import Cluster
+from proa.cluster.state import AuditSettings, Cluster
 
 _DEFAULT_PORT = 6443
 
@@ -21,6 +21,7 @@ def prepare(
     advertise_address: str,
     store: str,
     simulated_nodes: int,
+    audit: AuditSettings,
 ) -> Cluster:
     """Returns the cluster of a directory, made at first use; options that are given replace what it remembers.
 
@@ -39,6 +40,7 @@ def prepare(
         advertise_address=advertise_address or cluster.advertise_address,
         store=store or cluster.store,
         simulated_nodes=simulated_nodes or cluster.simulated_nodes,
+        audit=audit.over(cluster.audit),
     )
     try:
         cluster.save()

@@ -174,21 +174,21 @@ class ControlPlane:
 
 def audit_options(cluster: Cluster) -> AuditOptions:
     """Returns what the cluster's settings say about auditing, the rest as it is by default."""
-    given = cluster.audit
-    path = {"": str(cluster.path / "logs" / "audit.log"), "off": None}.get(given.log_path, given.log_path)
-    log_given = {"size_max": given.log_maxsize, "backups_max": given.log_maxbackup, "days_max": given.log_maxage}
-    hook_given = {
-        "batch_size_max": given.webhook_batch_max_size,
-        "wait_seconds_max": given.webhook_batch_max_wait_seconds,
-        "buffer_size": given.webhook_batch_buffer_size,
-        "backoff_seconds": given.webhook_initial_backoff_seconds,
-    }
+    given, log_file, webhook = cluster.audit, LogFile(), Webhook()
     return AuditOptions(
         policy=Path(given.policy_file) if given.policy_file else None,
-        log=LogFile(path=path, **{key: value for key, value in log_given.items() if value is not None}),
+        log=LogFile(
+            path={"": str(cluster.path / "logs" / "audit.log"), "off": None}.get(given.log_path, given.log_path),
+            size_max=log_file.size_max if given.log_maxsize is None else given.log_maxsize,
+            backups_max=log_file.backups_max if given.log_maxbackup is None else given.log_maxbackup,
+            days_max=log_file.days_max if given.log_maxage is None else given.log_maxage,
+        ),
         webhook=Webhook(
             config=Path(given.webhook_config_file) if given.webhook_config_file else None,
-            **{key: value for key, value in hook_given.items() if value},
+            batch_size_max=given.webhook_batch_max_size or webhook.batch_size_max,
+            wait_seconds_max=given.webhook_batch_max_wait_seconds or webhook.wait_seconds_max,
+            buffer_size=given.webhook_batch_buffer_size or webhook.buffer_size,
+            backoff_seconds=given.webhook_initial_backoff_seconds or webhook.backoff_seconds,
         ),
     )
 

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import msgspec
@@ -70,6 +70,12 @@ class AuditSettings:
     webhook_batch_buffer_size: int = 0
     webhook_initial_backoff_seconds: float = 0.0
 
+    def over(self, known: AuditSettings) -> AuditSettings:
+        """Returns the known settings with those that are given here in their place."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        default = AuditSettings()
+        return replace(known, **{name: value for name, value in given.items() if value != getattr(default, name)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
@@ -94,7 +100,7 @@ class Cluster:
     bind_addresses: tuple[str, ...] = ()
     advertise_address: str = ""
     labels: dict[str, str] = field(default_factory=dict)
-    audit: AuditSettings = AuditSettings()
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
     @property
     def path(self) -> Path:

@@ -25,7 +25,7 @@ from typing import Any
 
 from proa.cluster import containerd, kubeconfig, nodes, state, supervisor, teardown
 from proa.cluster.problems import Problem
-from proa.cluster.state import Cluster, Node
+from proa.cluster.state import AuditSettings, Cluster, Node
 from proa.util.files import write_atomic
 
 DEFAULT_PORT = 6443
@@ -51,6 +51,7 @@ class Wishes:
     scheduler_config: Path | None = None
     scheduler_plugins: tuple[Path, ...] = ()
     merge: bool = True
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 @dataclass(slots=True)
@@ -70,6 +71,8 @@ def up(wishes: Wishes, progress: Progress = lambda text, seconds: None) -> Outco
         if known is not None:
             _check_same(known, wishes)
             if is_running(known):
+                if wishes.audit.over(known.audit) != known.audit:
+                    raise Problem(f"cluster {known.name!r} runs with other audit options", "proa down it first")
                 wait_ready(known, _READY_SECONDS)
                 return Outcome(_write_kubeconfigs(known, wishes.merge))
         return _start(known, wishes, progress)
@@ -92,7 +95,7 @@ def _start(known: Cluster | None, wishes: Wishes, progress: Progress) -> Outcome
             teardown.unmount_below([str(known.run), known.directory])
             nodes.remove(known)
             shutil.rmtree(known.run, ignore_errors=True)
-    cluster = known or _plan(wishes)
+    cluster = replace(known, audit=wishes.audit.over(known.audit)) if known else _plan(wishes)
     _check_port(cluster.port, explicit=bool(wishes.port))
     try:
         with step("make keys and certificates"):
@@ -209,6 +212,7 @@ def _plan(wishes: Wishes) -> Cluster:
         separate=bool(wishes.separate),
         scheduler_config=str(wishes.scheduler_config.resolve()) if wishes.scheduler_config else "",
         scheduler_plugins=tuple(str(one.resolve()) for one in wishes.scheduler_plugins),
+        audit=wishes.audit,
     )
 
 

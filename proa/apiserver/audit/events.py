@@ -7,9 +7,9 @@ cost little beside serving it.
 from __future__ import annotations
 
 import ipaddress
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -25,6 +25,8 @@ from proa.wire.http import Request
 encode = msgspec.json.Encoder().encode
 _KEPT_MAX = 1024
 _USER_AGENT_MAX = 1024
+_TYPE = '{"kind":"Event","apiVersion":"audit.k8s.io/v1"'
+_BEGINNINGS = [f'{_TYPE},"level":"{name}","auditID":'.encode() for name in LEVELS]
 
 
 class Ids:
@@ -65,20 +67,14 @@ class Record:
 
 
 class Encoder:
-    """Encodes events; keeps the encoded form of users."""
+    """Encodes events; keeps the encoded forms of what many have in common: users, places, reasons, seconds."""
 
     def __init__(self) -> None:
         self._users: dict[int, tuple[UserInfo, bytes]] = {}
-
-    def user(self, user: UserInfo) -> bytes:
-        kept = self._users.get(id(user))
-        if kept is not None and kept[0] is user:
-            return kept[1]
-        encoded = encode(user_object(user))
-        if len(self._users) >= _KEPT_MAX:
-            self._users.clear()
-        self._users[id(user)] = user, encoded
-        return encoded
+        self._places: dict[tuple[object, ...], tuple[bytes, bytes, bytes]] = {}
+        self._reasons: dict[tuple[bool, str], bytes] = {}
+        self._second = datetime.fromtimestamp(0, UTC)
+        self._second_text = b""
 
     def event(
         self,
@@ -92,61 +88,111 @@ class Encoder:
         annotations: dict[str, str],
         now: datetime,
     ) -> bytes:
-        """Returns an event; `users` are who asked and as whom, if that is somebody else. `code` 0: not answered yet."""
+        """Returns an event; `users` are who asked and as whom, if that is somebody else. `code` 0: not answered."""
         asking, acting = users
         parts = [
-            b'{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"',
-            LEVELS[record.outcome.level].encode(),
-            b'","auditID":%b,"stage":"%b","requestURI":%b,"verb":%b,"user":'
-            % (encode(record.audit_id), stage.encode(), encode(request.target), encode(info.verb)),
-            self.user(asking),
+            _BEGINNINGS[record.outcome.level],
+            encode(record.audit_id),
+            b',"stage":"%b","requestURI":' % stage.encode(),
+            encode(request.target),
+            b',"verb":"',
+            info.verb.encode(),
+            b'","user":',
+            self._user(asking),
         ]
         if acting is not None:
-            parts += (b',"impersonatedUser":', self.user(acting))
+            parts += (b',"impersonatedUser":', self._user(acting))
         parts += (b',"sourceIPs":', encode(_source_addresses(request)))
         agent = request.headers.get("user-agent")
         if agent:
             parts += (b',"userAgent":', encode(agent[:_USER_AGENT_MAX]))
         if info.resource is not None:
-            parts += (b',"objectRef":', _reference(record, info))
+            parts.append(self._reference(record, info))
         if code:
-            status: Obj = {"metadata": {}, **(record.status or {}), "code": code}
-            parts += (b',"responseStatus":', encode(status))
+            status = record.status
+            if status is None:
+                parts.append(b',"responseStatus":{"metadata":{},"code":%d}' % code)
+            else:
+                parts += (b',"responseStatus":', encode({"metadata": {}, **status, "code": code}))
         if record.request_object:
             parts += (b',"requestObject":', record.request_object)
         if record.response_object:
             parts += (b',"responseObject":', record.response_object)
-        parts.append(b',"requestReceivedTimestamp":"%b","stageTimestamp":"%b"' % (_stamp(record.received), _stamp(now)))
-        shown = {**annotations, **_authorization(decision)}
-        if shown and code:
-            parts += (b',"annotations":', encode(dict(sorted(shown.items()))))
-        parts.append(b"}")
+        received, at = self._stamp(record.received), self._stamp(now)
+        parts.append(b',"requestReceivedTimestamp":"%b","stageTimestamp":"%b"' % (received, at))
+        parts.append(self._annotations(decision, annotations))
         return b"".join(parts)
 
+    def _user(self, user: UserInfo) -> bytes:
+        kept = self._users.get(id(user))
+        if kept is not None and kept[0] is user:
+            return kept[1]
+        encoded = encode(user_object(user))
+        _put(self._users, id(user), (user, encoded))
+        return encoded
 
-def _authorization(decision: Decision | None) -> dict[str, str]:
-    if decision is None:
-        return {}
-    return {
-        "authorization.k8s.io/decision": "allow" if decision.allowed else "forbid",
-        "authorization.k8s.io/reason": decision.reason,
-    }
+    def _reference(self, record: Record, info: RequestInfo) -> bytes:
+        key = info.resource, info.namespace, info.subresource
+        place = self._places.get(key)
+        if place is None:
+            place = _place(info)
+            _put(self._places, key, place)
+        before, between, after = place
+        name = info.name or record.name
+        if name:
+            before += b',"name":' + encode(name)
+        if record.uid:
+            before += b',"uid":' + encode(record.uid)
+        if record.version:
+            between += b',"resourceVersion":' + encode(record.version)
+        return before + between + after
+
+    def _annotations(self, decision: Decision | None, annotations: dict[str, str]) -> bytes:
+        """Returns the end of an event: its annotations, if there are any."""
+        if decision is None:
+            return b',"annotations":%b}' % encode(dict(sorted(annotations.items()))) if annotations else b"}"
+        key = decision.allowed, decision.reason
+        shown = {
+            "authorization.k8s.io/decision": "allow" if decision.allowed else "forbid",
+            "authorization.k8s.io/reason": decision.reason,
+        }
+        if annotations:
+            return b',"annotations":%b}' % encode(dict(sorted({**annotations, **shown}.items())))
+        encoded = self._reasons.get(key)
+        if encoded is None:
+            encoded = b',"annotations":%b}' % encode(shown)
+            _put(self._reasons, key, encoded)
+        return encoded
+
+    def _stamp(self, moment: datetime) -> bytes:
+        since = moment - self._second
+        if since.seconds or since.days:
+            self._second = moment.replace(microsecond=0)
+            self._second_text = self._second.isoformat()[:19].encode()
+            since = moment - self._second
+        return b"%b.%06dZ" % (self._second_text, since.microseconds)
 
 
-def _reference(record: Record, info: RequestInfo) -> bytes:
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _put(kept: dict[K, V], key: K, value: V) -> None:
+    if len(kept) >= _KEPT_MAX:
+        kept.clear()
+    kept[key] = value
+
+
+def _place(info: RequestInfo) -> tuple[bytes, bytes, bytes]:
+    """Returns the parts of an objectRef between which name, uid and resourceVersion stand."""
     resource = info.resource
     assert resource is not None
-    reference = {
-        "resource": resource.resource,
-        "namespace": info.namespace,
-        "name": info.name or record.name,
-        "uid": record.uid,
-        "apiGroup": resource.group,
-        "apiVersion": resource.version,
-        "resourceVersion": record.version,
-        "subresource": info.subresource,
-    }
-    return encode({key: value for key, value in reference.items() if value})
+    before = b',"objectRef":{"resource":' + encode(resource.resource)
+    if info.namespace:
+        before += b',"namespace":' + encode(info.namespace)
+    between = b',"apiGroup":' + encode(resource.group) if resource.group else b""
+    between += b',"apiVersion":' + encode(resource.version)
+    return before, between, (b',"subresource":' + encode(info.subresource) if info.subresource else b"") + b"}"
 
 
 def _source_addresses(request: Request) -> list[str]:
@@ -167,10 +213,6 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _stamp(moment: datetime) -> bytes:
-    return moment.isoformat(timespec="microseconds")[:26].encode() + b"Z"
 
 
 def without_managed_fields(value: Any) -> Any:

@@ -14,7 +14,7 @@ from proa.apiserver.fairness.classify import Asked
 LEVELS = ("None", "Metadata", "Request", "RequestResponse")
 NONE, METADATA, REQUEST, REQUEST_RESPONSE = range(4)
 RECEIVED, STARTED, COMPLETE, PANIC = "RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"
-_STAGES = (RECEIVED, STARTED, COMPLETE, PANIC)
+STAGES = (RECEIVED, STARTED, COMPLETE, PANIC)
 _API_VERSION = "audit.k8s.io/v1"
 
 
@@ -121,8 +121,8 @@ def _rule(rule: Mapping[str, Any], path: str, omitted: frozenset[str], managed: 
 
 def _stages(given: Any, path: str) -> frozenset[str]:
     for index, stage in enumerate(given or ()):
-        if stage not in _STAGES:
-            raise ValueError(f"{path}[{index}]: {stage!r} is none of {', '.join(_STAGES)}")
+        if stage not in STAGES:
+            raise ValueError(f"{path}[{index}]: {stage!r} is none of {', '.join(STAGES)}")
     return frozenset(given or ())
 
 
@@ -131,9 +131,7 @@ def _resource_fits(one: str, asked: Asked) -> bool:
     if one in ("*", f"{resource}/{subresource}" if subresource else resource):
         return True
     first, _, second = one.partition("/")
-    if first == "*":
-        return bool(subresource) and second == subresource
-    return second == "*" and first == resource
+    return bool(subresource) and ((first, second) in ((resource, "*"), ("*", subresource)))
 
 
 def _url_fits(url: str, path: str) -> bool:
