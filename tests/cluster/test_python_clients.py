@@ -175,3 +175,56 @@ def test_kopf_operator(cluster: RunningCluster, namespace: str, tmp_path: Path) 
     finally:
         operator.terminate()
         operator.wait(20)
+
+
+# ---------------------------------------------------------------- leader election
+
+
+CANDIDATE = """
+import sys
+from kubernetes import config
+from kubernetes.leaderelection import electionconfig, leaderelection
+from kubernetes.leaderelection.resourcelock.leaselock import LeaseLock
+config.load_kube_config()
+namespace, identity = sys.argv[1:]
+def lead():
+    print("leading", identity, flush=True)
+    sys.stdin.read()
+lock = LeaseLock("python-election", namespace, identity)
+leaderelection.LeaderElection(
+    electionconfig.Config(
+        lock, lease_duration=4, renew_deadline=3, retry_period=1, onstarted_leading=lead, onstopped_leading=None
+    )
+).run()
+"""
+
+
+def test_kubernetes_leader_election(cluster: RunningCluster, namespace: str) -> None:
+    def start(identity: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", CANDIDATE, namespace, identity],
+            env=cluster.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def lease() -> dict[str, Any]:
+        found: dict[str, Any] = cluster.json("-n", namespace, "get", "lease", "python-election")["spec"]
+        return found
+
+    candidates = [start("first")]
+    try:
+        assert candidates[0].stdout is not None and candidates[0].stdout.readline() == "leading first\n"
+        candidates.append(start("second"))
+        assert lease()["holderIdentity"] == "first"
+        renewed = lease()["renewTime"]
+        eventually(lambda: lease()["renewTime"] > renewed)  # while another waits
+        candidates[0].kill()
+        assert candidates[1].stdout is not None and candidates[1].stdout.readline() == "leading second\n"
+        assert lease()["holderIdentity"] == "second"
+    finally:
+        for candidate in candidates:
+            candidate.kill()
+            candidate.wait()
