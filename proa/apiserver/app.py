@@ -36,6 +36,7 @@ from proa.apiserver.bootstrap import SERVER_USER, Bootstrap, Identity
 from proa.apiserver.contracts import AdmissionPlugin, Authenticator, Authorizer
 from proa.apiserver.crd.host import CustomResources
 from proa.apiserver.documents import Documents, json_path
+from proa.apiserver.expiry import EventExpiry
 from proa.apiserver.fairness import debug as fairness_debug
 from proa.apiserver.fairness.gate import Gate
 from proa.apiserver.flowschemas import FlowSchemas
@@ -99,6 +100,7 @@ class Options:
     encryption_keys: Sequence[bytes] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
+    event_ttl_seconds: float = 3600.0
     # Requests under way at once, which priority levels share; as upstream's --max-requests-inflight and
     # --max-mutating-requests-inflight, their sum counts.
     reads_max: int = 400
@@ -270,6 +272,8 @@ class ApiServer:
         await self.flow_schemas.start()
         self._bootstrapped = True
         self._tasks.append(asyncio.create_task(self._renew(bootstrap), name="API server lease"))
+        expiry = EventExpiry(self.store, self.clock, options.event_ttl_seconds)
+        self._tasks.append(asyncio.create_task(expiry.run(), name="expiry of events"))
 
     async def stop(self) -> None:
         self._stopping = True
