@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from proa.apis.apiextensions.custom_resources import resources_of
+from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
+from proa.apis.apiextensions.forms import Form
 from proa.apis.registry import Column, ResourceDef
+from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, name_of
 
 GROUP, VERSION = "metrics.k8s.io", "v1beta1"
@@ -79,27 +80,37 @@ _COLUMNS = (
 )
 
 
-def _resource(kind: str, plural: str, scope: str, properties: Obj, cells: Any) -> ResourceDef:
-    schema = {
-        "openAPIV3Schema": {
-            "type": "object",
-            "description": f"{kind} sets resource usage metrics of a {plural.removesuffix('s')}.",
-            "required": ["timestamp", "window", *properties],
-            "properties": {**_SPAN, **properties},
-        }
+def _resource(kind: str, plural: str, namespaced: bool, properties: Obj, cells: Any) -> ResourceDef:
+    schema: Obj = {
+        "type": "object",
+        "description": f"{kind} sets resource usage metrics of a {plural.removesuffix('s')}.",
+        "required": ["timestamp", "window", *properties],
+        "properties": {**_SPAN, **properties},
     }
-    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": ""}
-    version = {"name": VERSION, "served": True, "storage": True, "schema": schema}
-    spec = {"group": GROUP, "scope": scope, "names": names, "versions": [version]}
-    (made,) = resources_of({"metadata": {"name": f"{plural}.{GROUP}"}, "spec": spec})
-    return replace(
-        made, singular="", verbs=("get", "list"), columns=_COLUMNS, cells=cells, storage_version_hash="", categories=()
+    gvk = GVK(GROUP, VERSION, kind)
+    strategy = CustomResourceStrategy(
+        gvk, schema, status=False, fingerprint=lambda: f"{GROUP}/{VERSION}/{kind}".encode()
+    )
+    return ResourceDef(
+        group=GROUP,
+        version=VERSION,
+        kind=kind,
+        plural=plural,
+        singular="",
+        namespaced=namespaced,
+        verbs=("get", "list"),
+        strategy=strategy,
+        columns=_COLUMNS,
+        cells=cells,
+        storage=f"{GROUP}/{plural}",
+        custom=True,
+        form=Form(gvk.api_version, gvk.api_version, {gvk.api_version: lambda: schema}, None),
     )
 
 
 def definitions() -> tuple[ResourceDef, ...]:
     """Returns the resources of the group, in discovery order."""
     return (
-        _resource("NodeMetrics", "nodes", "Cluster", {"usage": _USAGE}, _node_cells),
-        _resource("PodMetrics", "pods", "Namespaced", {"containers": _CONTAINERS}, _pod_cells),
+        _resource("NodeMetrics", "nodes", False, {"usage": _USAGE}, _node_cells),
+        _resource("PodMetrics", "pods", True, {"containers": _CONTAINERS}, _pod_cells),
     )

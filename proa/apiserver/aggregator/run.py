@@ -91,27 +91,35 @@ class Aggregator:
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._pokes: dict[str, asyncio.Event] = {}
         self._customs_changed = asyncio.Event()
+        self._touched: set[str] = set()  # APIServices that changed since those of custom resources were looked at
         self._has_remotes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         core.resources.listeners.append(self._customs_changed.set)
 
     def connect(self) -> None:
         """Makes a remote of each APIService with a service, and forgets those that are gone."""
-        wanted = {name_of(one): one for one in self._live.list(APISERVICES)}
-        for name in [name for name, remote in self._remotes.items() if not self._is_same(remote, wanted.get(name))]:
+        for name in self._names():
+            self._take(name)
+
+    def _names(self) -> set[str]:
+        return {*map(name_of, self._live.list(APISERVICES)), *self._remotes, *self._optional}
+
+    def _take(self, name: str) -> None:
+        """Brings what is served into step with one APIService, which may be gone."""
+        obj = self._live.get(APISERVICES, name)
+        to = reference(obj) if obj is not None else None
+        remote = self._remotes.get(name)
+        if remote is not None and remote.to != to:
             self._forget(name)
-        for name, obj in wanted.items():
-            to = reference(obj)
-            if to is None:
-                continue
-            remote = self._remotes.get(name)
-            if remote is None:
-                remote = self._add(to)
+            remote = None
+        if obj is not None and to is not None:
+            remote = remote or self._add(to)
             if remote.available != is_available(obj):
                 remote.available = not remote.available
                 self._changes += 1
-        for name, optional in self._optional.items():
-            served = name in wanted and is_own(wanted[name])
+        optional = self._optional.get(name)
+        if optional is not None:
+            served = obj is not None and is_own(obj)
             if served != (name in self._core.resources.custom()):
                 optional.serve(served)
                 self._core.resources.set_custom(name, optional.definitions() if served else ())
@@ -182,18 +190,18 @@ class Aggregator:
         while True:
             try:
                 watch = await open_watch(store, "", selection(store.resource, {}), "", send_initial=False)
+                names = self._names()
                 while True:
-                    self.connect()
-                    await self._judge_local()
-                    self._customs_changed.set()  # somebody may have changed or deleted one of ours
-                    await watch.next(None)
+                    for name in names:
+                        self._take(name)
+                        await self._judge_local(name)
+                    # Somebody may have changed or deleted one of ours.
+                    self._touched |= names
+                    self._customs_changed.set()
+                    names = {name_of(store.view(change.entry)) for change in await watch.next(None)}
             except StatusError as error:
                 log.warning("APIServices: %s", error)
             await asyncio.sleep(_FAILURE_SECONDS)
-
-    @staticmethod
-    def _is_same(remote: Remote, obj: Obj | None) -> bool:
-        return obj is not None and reference(obj) == remote.to
 
     def _add(self, to: Reference) -> Remote:
         remote = self._remotes[to.name] = Remote(to, self._endpoints, self._clients)
@@ -210,16 +218,18 @@ class Aggregator:
         del self._pokes[name]
         self._changes += 1
 
-    async def _judge_local(self) -> None:
-        now = ""
-        for one in self._live.list(APISERVICES):
-            local = reference(one) is None and not metadata(one).get("deletionTimestamp")
-            if local and with_verdict(one, LOCAL, now) is not None:
-                await self._writer.judge(name_of(one), LOCAL)
+    async def _judge_local(self, name: str) -> None:
+        obj = self._live.get(APISERVICES, name)
+        if obj is None or reference(obj) is not None or metadata(obj).get("deletionTimestamp"):
+            return
+        if with_verdict(obj, LOCAL, "") is not None:
+            await self._writer.judge(name, LOCAL)
 
     # ------------------------------------------------------------ custom resources
 
     async def _register(self) -> None:
+        """Keeps APIServices of what custom resource definitions serve: looks at those that changed on either side."""
+        known: set[GroupVersion] = set()
         while True:
             await self._customs_changed.wait()
             self._customs_changed.clear()
@@ -230,15 +240,21 @@ class Aggregator:
                 if owner not in self._optional
                 for one in made
             }
-            todo = registrations(served, {name_of(one): one for one in self._live.list(APISERVICES)})
+            names = {f"{version}.{group}" for group, version in served ^ known} | self._touched
+            self._touched = set()
+            existing = {name: obj for name in names if (obj := self._live.get(APISERVICES, name)) is not None}
+            concerned = [one for one in served if f"{one[1]}.{one[0]}" in names]
+            todo = registrations(concerned, existing)
             try:
                 await asyncio.gather(
                     *(self._writer.create(one) for one in todo.create),
                     *(self._writer.update_spec(one) for one in todo.update),
                     *(self._writer.delete(name) for name in todo.delete),
                 )
+                known = served
             except StatusError as error:
                 log.warning("APIServices of custom resources: %s", error)
+                self._touched |= names
                 await asyncio.sleep(_FAILURE_SECONDS)
                 self._customs_changed.set()
 
