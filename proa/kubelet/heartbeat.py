@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from proa.apis.podspec.resources import is_extended
 from proa.client.events import EventRecorder
 from proa.client.interface import Client
 from proa.client.resources import LEASES, NODES
@@ -39,13 +40,16 @@ class Heartbeat:
         recorder: EventRecorder,
         clock: Clock,
         failure: Callable[[], str],
+        current: Callable[[], Obj | None] = lambda: None,
     ) -> None:
+        """`failure` tells what is wrong with the runtime; `current` returns the node as the API last showed it."""
         self._options = options
         self._client = client
         self._runtime = runtime
         self._recorder = recorder
         self._clock = clock
         self._failure = failure
+        self._current = current
         self._version: Version | None = None
         self._images: list[Image] = []
         self._rounds = 0
@@ -110,14 +114,17 @@ class Heartbeat:
     async def _write_status(self) -> bool:
         assert self.node is not None
         before = self.node.get("status") or {}
+        shown = (self._current() or self.node).get("status") or {}
         status = await self._status(before)
+        gone = _add_extended(status, shown)
         self._rounds += 1
         ready = bool(status["conditions"][-1]["status"] == "True")
         now = self._clock.monotonic()
-        changed = _without_heartbeats(status) != _without_heartbeats({key: before.get(key) for key in status})
+        changed = gone or _without_heartbeats(status) != _without_heartbeats({key: before.get(key) for key in status})
         if changed or now - self._written_at >= self._options.status_seconds_max:
             patch = {"status": copy_object(status)}
             patch["status"]["addresses"] = [{"$patch": "replace"}, *status["addresses"]]
+            patch["status"]["allocatable"].update(dict.fromkeys(gone))
             self.node = await self._client.patch(NODES, self._options.node_name, patch, subresource="status")
             self._written_at = now
             self._tell_transitions(before, status)
@@ -203,6 +210,18 @@ _TRANSITIONS = {
     ("PIDPressure", "True"): "NodeHasInsufficientPID",
     ("PIDPressure", "False"): "NodeHasSufficientPID",
 }
+
+
+def _add_extended(status: Obj, shown: Obj) -> list[str]:
+    """Makes the extended resources that somebody gave the node's capacity allocatable, as upstream's kubelet does.
+
+    Returns those to take out of allocatable: they are no capacity any more.
+    """
+    for name, amount in (shown.get("capacity") or {}).items():
+        if is_extended(name) and name not in status["capacity"]:
+            status["capacity"] = {**status["capacity"], name: amount}
+            status["allocatable"] = {**status["allocatable"], name: amount}
+    return [name for name in shown.get("allocatable") or () if is_extended(name) and name not in status["capacity"]]
 
 
 def _without_heartbeats(status: Obj) -> Obj:

@@ -63,8 +63,16 @@ class Kubelet:
         self._recorder = recorder
         self.watcher = RuntimeWatcher(runtime, self._runtime_changed)
         self.references = References(client, self._references_changed)
-        self.heartbeat = Heartbeat(options, client, runtime, recorder, clock, lambda: self.watcher.failure)
         self._nodes = informers.informer(NODES, field_selector=f"metadata.name={options.node_name}")
+        self.heartbeat = Heartbeat(
+            options,
+            client,
+            runtime,
+            recorder,
+            clock,
+            lambda: self.watcher.failure,
+            lambda: self._nodes.get(options.node_name),
+        )
         self.pods: Informer = informers.informer(PODS, field_selector=f"spec.nodeName={options.node_name}")
         self.context = Context(
             client=client,

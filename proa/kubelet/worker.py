@@ -237,8 +237,8 @@ class PodWorker:
 
     @property
     def taken(self) -> bool:
-        """Whether the node has taken the pod, and it has not ended."""
-        return self._admitted and self._rejected is None and not is_terminal(self._pod)
+        """Whether the node has taken the pod, and it has not ended: one that left the API gives its room to others."""
+        return self._admitted and self._rejected is None and not self._removed_from_api and not is_terminal(self._pod)
 
     def _status(self, pod: Obj, observed: Observed, decided: Plan) -> Obj:
         around = Surroundings(

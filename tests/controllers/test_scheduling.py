@@ -97,6 +97,7 @@ def test_a_more_important_pod_takes_the_room(cluster: Cluster) -> None:
     cluster.wait(lambda: is_running(cluster, "a") and is_running(cluster, "b"))
     cluster.create(pod("urgent", cpu="2", priorityClassName="high"))
     cluster.wait(lambda: is_running(cluster, "urgent"))
+    assert "nominatedNodeName" not in cluster.get("pods", "urgent")["status"]
     assert len(cluster.list("pods", "default")) == 2
     cluster.wait(lambda: event_messages(cluster, "Preempted"))
 

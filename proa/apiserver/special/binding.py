@@ -103,6 +103,7 @@ def _bound(old: Obj, meta: Obj, node: str, now: datetime) -> Obj:
     made: Obj = {**old["metadata"]}
     status = {**(old.get("status") or {})}
     status["conditions"] = list(status.get("conditions") or ())
+    status.pop("nominatedNodeName", None)  # it has come true, or was overtaken
     pod: Obj = {**old, "metadata": made, "spec": {**spec, "nodeName": node}, "status": status}
     made["resourceVersion"] = old["metadata"].get("resourceVersion")
     if meta.get("annotations"):

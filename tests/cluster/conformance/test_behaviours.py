@@ -30,9 +30,11 @@ DONE = (
     "apps/",
     "architecture/",
     "auth/",
+    "dra/",
     "instrumentation/",
     "kubectl/",
     "network/apiserver",
+    "scheduling/",
 )
 
 
