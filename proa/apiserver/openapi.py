@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -156,6 +156,8 @@ class OpenApi:
         everything = hashlib.sha512(VERSION.encode())
         hashes: dict[str, str] = {}
         for name in document_names(self._resources.all()):
+            if self._resources.is_custom_group(name.removeprefix("apis/")):
+                continue  # of groups that only custom resources have there is no document
             source = encode([VERSION, name]) + b"".join(prints.get(name, ()))
             everything.update(source)
             hashes[name] = hashlib.sha512(source).hexdigest().upper()
@@ -177,9 +179,10 @@ class OpenApi:
             chosen = [one for (each, _), ones in self._by_version.items() if each == group for one in ones]
             if len(parts) > (2 if group else 1):
                 chosen = [one for one in chosen if one.version == parts[-1]]
+            custom = published(chosen, v3=True)
         else:
-            chosen = list(self._resources.all())
-        return encode(document_v3(name, [_named(one) for one in chosen], published(chosen, v3=True)))
+            chosen, custom = list(self._resources.all()), {}
+        return encode(document_v3(name, [_named(one) for one in chosen], custom))
 
 
 async def _document_of(remote: Spec) -> bytes:
@@ -228,9 +231,8 @@ class PartsV2:
             self._builtin_json = _builtin_json(builtin)
         self._json = await _with_breaths(self._json, custom, _part_json)
         paths, definitions, end = self._builtin_json
-        roots = deflate.part(_more(_roots(builtin, custom)))
         return deflate.joined(
-            [paths, roots, *(one for one, _ in self._json.values()), definitions]
+            [paths, *(one for one, _ in self._json.values()), definitions]
             + [*(one for _, one in self._json.values()), end]
         )
 
@@ -242,8 +244,7 @@ class PartsV2:
         if self._builtin_protobuf is None:
             self._builtin_protobuf = deflate.part(encode_v2(document_v2(builtin)))
         self._protobuf = await _with_breaths(self._protobuf, custom, lambda one: deflate.part(encode_v2(_part(one))))
-        roots = deflate.part(encode_v2({"paths": _roots(builtin, custom)}))
-        return deflate.joined([self._builtin_protobuf, roots, *self._protobuf.values()])
+        return deflate.joined([self._builtin_protobuf, *self._protobuf.values()])
 
 
 async def _with_breaths(
@@ -285,13 +286,3 @@ def _part_json(one: ResourceDef) -> tuple[bytes, bytes]:
 def _more(members: Obj) -> bytes:
     """Returns members of a JSON object, to stand behind others."""
     return b"," + encode(members)[1:-1] if members else b""
-
-
-def _roots(builtin: Iterable[ResourceDef], custom: Iterable[ResourceDef]) -> Obj:
-    from proa.meta.schema.openapi import roots_v2
-
-    known = {(one.group, one.version) for one in builtin}
-    groups = {group for group, _ in known}
-    versions = {(one.group, one.version) for one in custom} - known
-    made = roots_v2(versions)
-    return {path: item for path, item in made.items() if path.strip("/").removeprefix("apis/") not in groups}

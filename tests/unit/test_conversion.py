@@ -13,6 +13,7 @@ import pytest
 
 from proa.apis.apiextensions.conversion import ConversionFailed, converted_objects, review_of, review_version
 from proa.apiserver.app import ApiServer, Options
+from proa.apiserver.crd import conversion
 from proa.apiserver.crd.host import DEFINITIONS
 from proa.client.interface import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, ListOptions, UserInfo
 from proa.client.local import LocalClient
@@ -121,12 +122,18 @@ class World:
         self.asked: list[tuple[str, list[str]]] = []
         self.url = self.bundle = ""
         self.convert: Callable[[Obj, str], Obj] = convert
+        self.garbage: Response | None = None
+        self.hang = asyncio.Event()
+        self.hang.set()
 
     async def answer(self, request: Request) -> Response:
         review = msgspec.json.decode(await request.body.read(32 << 20))
         asked = review["request"]
         wanted, objects = asked["desiredAPIVersion"], asked["objects"]
         self.asked.append((wanted, [one["metadata"].get("name") for one in objects]))
+        await self.hang.wait()
+        if self.garbage is not None:
+            return self.garbage
         response: Obj = {"uid": asked["uid"]}
         try:
             response |= {
@@ -353,7 +360,37 @@ async def test_a_webhook_that_cannot_be_reached(world: World) -> None:
     with pytest.raises(StatusError) as failed:
         await world.client.get(PEOPLE2, "a", "default")
     assert failed.value.code == 500
-    assert "failed to call webhook" in failed.value.message
+    assert failed.value.message.startswith(f"conversion webhook for {V1}, Kind=Person failed: Post ")
+
+
+async def test_a_webhook_that_answers_garbage(world: World) -> None:
+    await world.define()
+    await world.create()
+    for body, status in ((b"<html>", 200), (b"[]", 200), (b'{"response": 3}', 200), (b"{}", 200), (b"no", 503)):
+        world.garbage = Response(status=status, body=body)
+        with pytest.raises(StatusError) as failed:
+            await world.client.get(PEOPLE2, "a", "default")
+        assert failed.value.code == 500
+        assert failed.value.message.startswith(f"conversion webhook for {V1}, Kind=Person failed: ")
+    world.garbage = None
+    assert (await world.client.get(PEOPLE2, "a", "default"))["apiVersion"] == V2
+
+
+async def test_a_webhook_that_hangs_holds_nobody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "TIMEOUT_SECONDS", 0.2)
+    await world.define()
+    await world.create()
+    world.hang.clear()
+    waiting = [asyncio.ensure_future(world.client.get(PEOPLE2, "a", "default")) for _ in range(3)]
+    await world.until(lambda: bool(world.asked))
+    assert (await world.client.get(PEOPLE1, "a", "default"))["apiVersion"] == V1
+    waiting[0].cancel()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one).__name__ for one in outcomes] == ["CancelledError", "StatusError", "StatusError"]
+    assert "context deadline exceeded" in str(outcomes[1])
+    assert len(world.asked) == 1, "those who wait share one call, which goes on when the first leaves"
+    world.hang.set()
+    assert (await world.client.get(PEOPLE2, "a", "default"))["apiVersion"] == V2
 
 
 async def test_a_watch_ends_when_the_definition_changes(world: World) -> None:

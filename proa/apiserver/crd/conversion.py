@@ -40,7 +40,7 @@ class ConversionWebhooks:
             text = str(error)
             if not text.startswith("conversion webhook for"):
                 kind = f"{objects[0].get('apiVersion')}, Kind={objects[0].get('kind')}"
-                text = f"conversion webhook for {kind} failed: {text}"
+                text = f"conversion webhook for {kind} failed: {text.removeprefix('failed to call webhook: ')}"
             raise StatusError(500, "", text) from error
 
     async def _ask(self, config: Obj, review: bytes) -> object:

@@ -12,12 +12,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj
 from proa.meta.schema import build
-from proa.meta.schema.operations import META, Operation, Resource, base_path, of_discovery, of_group_version
+from proa.meta.schema.operations import (
+    JSON_YAML,
+    META,
+    Operation,
+    Resource,
+    base_path,
+    of_discovery,
+    of_group_version,
+)
 
 INFO = {"title": "Kubernetes", "version": "v1.36.0"}
 V2, V3 = "#/definitions/", "#/components/schemas/"
@@ -289,7 +298,10 @@ def document_v3(name: str, resources: Sequence[Resource], custom: Mapping[str, O
         return None
     root, _, rest = name.partition("/")
     group, _, version = rest.rpartition("/") if root == "apis" else ("", "", rest)
-    if root in ("api", "apis") and version and (group or root == "api"):
+    of_version = [one for one in resources if (one.group, one.version) == (group, version)]
+    if of_version and all(one.schema in custom for one in of_version):
+        operations = _custom_operations(of_version, group, version)
+    elif root in ("api", "apis") and version and (group or root == "api"):
         operations = of_group_version(resources, group, version, _kinds(resources))
     else:
         groups = {one.group for one in resources}
@@ -305,7 +317,7 @@ def document_v3(name: str, resources: Sequence[Resource], custom: Mapping[str, O
 
 
 def document_v2(resources: Sequence[Resource]) -> Obj:
-    """Builds the v2 document of built-in resources; each custom one adds its `part_v2`, their groups `roots_v2`."""
+    """Builds the v2 document of built-in resources; each custom one adds its `part_v2`."""
     kinds = _kinds(resources)
     versions = sorted({(one.group, one.version) for one in resources})
     operations = of_discovery(sorted({group for group, _ in versions}))
@@ -324,20 +336,15 @@ def document_v2(resources: Sequence[Resource]) -> Obj:
 
 def part_v2(resource: Resource, custom: Mapping[str, Obj]) -> Obj:
     """Returns the paths and definitions of one custom resource in the v2 document."""
-    operations = of_group_version([resource], resource.group, resource.version, _kinds([resource]))
-    root = base_path(resource.group, resource.version) + "/"
-    return {
-        "paths": _paths((one for one in operations if one.path != root), v3=False),
-        "definitions": dict(custom),
-    }
+    operations = _custom_operations([resource], resource.group, resource.version)
+    return {"paths": _paths(operations, v3=False), "definitions": dict(custom)}
 
 
-def roots_v2(versions: Iterable[tuple[str, str]]) -> Obj:
-    """Returns the paths of discovery for groups (with their versions) that only custom resources have."""
-    found = sorted(set(versions))
-    groups = sorted({group for group, _ in found})
-    common = {one.path for one in of_discovery([])}
-    operations = [one for one in of_discovery(groups) if one.path not in common]
-    for group, version in found:
-        operations += of_group_version([], group, version, {})
-    return _paths(operations, v3=False)
+def _custom_operations(resources: Sequence[Resource], group: str, version: str) -> list[Operation]:
+    """Returns the operations of custom resources, which are published without discovery and the old watch paths."""
+    base = base_path(group, version)
+    return [
+        replace(one, consumes=JSON_YAML) if one.body and one.consumes == ("*/*",) else one
+        for one in of_group_version(resources, group, version, _kinds(resources))
+        if one.path != f"{base}/" and not one.path.startswith(f"{base}/watch/")
+    ]
