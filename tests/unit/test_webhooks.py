@@ -11,13 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from proa.apiserver.admission.webhooks import checked_response, operations
 from proa.apiserver.app import ApiServer, Options
-from proa.client.interface import UserInfo
+from proa.apiserver.encoding import to_value
+from proa.apiserver.webhookcaller import CallFailed
+from proa.client.interface import ApiRequest, UserInfo
 from proa.client.local import LocalClient
 from proa.client.resources import (
     CONFIGMAPS,
+    DEPLOYMENTS,
     MUTATINGWEBHOOKCONFIGURATIONS,
     NAMESPACES,
+    PODS,
     VALIDATINGWEBHOOKCONFIGURATIONS,
 )
 from proa.cluster.pki import Pki, api_server
@@ -35,8 +40,9 @@ ALLOW: Answer = lambda request: {"allowed": True}  # noqa: E731
 class World:
     """An API server, and a webhook server whose answers are set by path."""
 
-    def __init__(self, client: LocalClient, port: int, bundle: str) -> None:
-        self.client = client
+    def __init__(self, server: ApiServer, port: int, bundle: str) -> None:
+        self.server = server
+        self.client = LocalClient(server.api, UserInfo("u", ("system:masters",)))
         self.port = port
         self.bundle = bundle
         self.answers: dict[str, Answer] = {}
@@ -66,6 +72,13 @@ class World:
         }
         await self.client.create(resource, {"metadata": {"name": path[1:]}, "webhooks": [webhook]})
 
+    def old_configuration(self, effects: str) -> Obj:
+        """A configuration as it may be stored from before: with side effects that none may have today."""
+        rule = {"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}
+        config = {"url": f"https://127.0.0.1:{self.port}/old", "caBundle": self.bundle}
+        webhook = {"name": "old.example.com", "sideEffects": effects, "rules": [rule], "clientConfig": config}
+        return {"metadata": {"name": "old", "uid": "1"}, "webhooks": [webhook]}
+
     async def create(self, name: str, **more: Any) -> Obj:
         return await self.client.create(CONFIGMAPS, {"metadata": {"name": name}, "data": {"a": "b"}}, "default", **more)
 
@@ -77,7 +90,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     server = ApiServer(Options())
     await server.start()
     bundle = base64.b64encode(pki.certificate("ca").read_bytes()).decode()
-    world = World(LocalClient(server.api, UserInfo("u", ("system:masters",))), 0, bundle)
+    world = World(server, 0, bundle)
     context = server_context(pki.certificate("apiserver"), pki.key("apiserver"))
     listener = await serve(world.answer, context=context)
     world.port = listener.port
@@ -185,3 +198,211 @@ async def test_dry_run_and_namespaces_and_the_webhooks_own_configuration(world: 
     count = len(world.asked)
     await world.client.delete(VALIDATINGWEBHOOKCONFIGURATIONS, "all")
     assert len(world.asked) == count
+
+
+async def test_conditions_decide_before_the_webhook_is_asked(world: World) -> None:
+    conditions = [{"name": "c", "expression": "object.data.a == 'b' && request.userInfo.username == 'u'"}]
+    await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/yes", ALLOW, matchConditions=conditions)
+    await world.register(
+        VALIDATINGWEBHOOKCONFIGURATIONS,
+        "/no",
+        ALLOW,
+        matchConditions=[{"name": "c", "expression": "oldObject != null"}],
+    )
+    may = "authorizer.group('').resource('pods').namespace('default').check('create').allowed()"
+    await world.register(
+        VALIDATINGWEBHOOKCONFIGURATIONS, "/may", ALLOW, matchConditions=[{"name": "c", "expression": may}]
+    )
+    await world.create("x")
+    assert sorted(path for path, _ in world.asked) == ["/may", "/yes"]
+    broken = [{"name": "c", "expression": "object.missing == 1"}]
+    await world.register(MUTATINGWEBHOOKCONFIGURATIONS, "/open", ALLOW, matchConditions=broken, failurePolicy="Ignore")
+    await world.create("y")
+    await world.register(MUTATINGWEBHOOKCONFIGURATIONS, "/closed", ALLOW, matchConditions=broken)
+    with pytest.raises(StatusError) as refused:
+        await world.create("z")
+    assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
+    assert "expression 'object.missing == 1' resulted in error: no such key: missing" in refused.value.message
+    assert not [path for path, _ in world.asked if path in ("/open", "/closed")]
+
+
+async def test_webhooks_see_the_version_that_their_rules_name(world: World) -> None:
+    rule = {
+        "operations": ["CREATE"],
+        "apiGroups": ["autoscaling"],
+        "apiVersions": ["v1"],
+        "resources": ["horizontalpodautoscalers"],
+    }
+    most = patching({"op": "replace", "path": "/spec/targetCPUUtilizationPercentage", "value": 50})
+    await world.register(MUTATINGWEBHOOKCONFIGURATIONS, "/old", most, rules=[rule])
+    await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/exact", ALLOW, rules=[rule], matchPolicy="Exact")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    usage = {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 7}},
+    }
+    scaler = {"metadata": {"name": "x"}, "spec": {"maxReplicas": 3, "scaleTargetRef": target, "metrics": [usage]}}
+    v2 = GVR("autoscaling", "v2", "horizontalpodautoscalers")
+    made = await world.client.create(v2, scaler, "default")
+    assert made["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+    ((path, request),) = world.asked
+    assert (path, request["kind"]["version"], request["requestKind"]["version"]) == ("/old", "v1", "v2")
+    assert request["object"]["apiVersion"] == "autoscaling/v1"
+    assert request["object"]["spec"]["targetCPUUtilizationPercentage"] == 7
+
+
+async def test_a_changed_object_has_no_unknown_fields_and_gets_defaults(world: World) -> None:
+    container = {"name": "added", "image": "i", "nonsense": 1}
+    await world.register(
+        MUTATINGWEBHOOKCONFIGURATIONS,
+        "/containers",
+        patching(
+            {"op": "add", "path": "/spec/template/spec/containers/-", "value": container},
+            {"op": "add", "path": "/spec/unknown", "value": True},
+        ),
+        rules=[{"operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["*"], "resources": ["deployments"]}],
+    )
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    deployment = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
+    made = await world.client.create(DEPLOYMENTS, deployment, "default")
+    assert "unknown" not in made["spec"]
+    added = made["spec"]["template"]["spec"]["containers"][1]
+    assert "nonsense" not in added
+    assert added["terminationMessagePolicy"] == "File"
+
+
+async def test_built_in_plugins_run_again_after_a_change(world: World) -> None:
+    limits = {"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}}]}}
+    await world.client.create(GVR("", "v1", "limitranges"), limits, "default")
+    await world.client.create(GVR("", "v1", "serviceaccounts"), {"metadata": {"name": "default"}}, "default")
+    added = {"op": "add", "path": "/spec/containers/-", "value": {"name": "side", "image": "i"}}
+    await world.register(
+        MUTATINGWEBHOOKCONFIGURATIONS,
+        "/side",
+        patching(added),
+        rules=[{"operations": ["*"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["pods"]}],
+    )
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    made = await world.client.create(PODS, pod, "default")
+    assert [one["resources"]["limits"]["cpu"] for one in made["spec"]["containers"]] == ["1", "1"]
+    assert len(world.asked) == 1
+
+
+async def test_denials_without_a_code_are_bad_requests(world: World) -> None:
+    await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/no", lambda request: {"allowed": False})
+    with pytest.raises(StatusError) as refused:
+        await world.create("x")
+    assert (refused.value.code, refused.value.reason) == (400, "")
+    assert refused.value.message == 'admission webhook "no.example.com" denied the request without explanation'
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"allowed": True, "patch": "W10="}, "webhook returned response.patch but not response.patchType"),
+        ({"allowed": True, "patchType": "JSONPatch"}, "webhook returned response.patchType but not response.patch"),
+        ({"allowed": True, "patch": "W10=", "patchType": "MergePatch"}, 'unsupported patch type "MergePatch"'),
+        ({"allowed": True, "patch": "e30=", "patchType": "JSONPatch"}, "received undecodable patch"),
+        ({"allowed": True, "patch": "?", "patchType": "JSONPatch"}, "received undecodable patch"),
+        ({"allowed": True, "warnings": "text"}, "response.warnings has the wrong type"),
+    ],
+)
+def test_answers_of_no_use(answer: Obj, said: str) -> None:
+    review = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": {"uid": "1", **answer}}
+    with pytest.raises(CallFailed, match=said.replace("?", r"\?")):
+        operations(checked_response(msgspec.json.encode(review), "1", "v1", mutating=True))
+
+
+def test_answers_of_validating_webhooks_and_old_versions() -> None:
+    def checked(version: str, mutating: bool, **response: Any) -> Obj:
+        review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "response": response}
+        return checked_response(msgspec.json.encode(review), "1", version, mutating=mutating)
+
+    with pytest.raises(CallFailed, match=r"validating webhook may not return response\.patch"):
+        checked("v1", False, uid="1", allowed=True, patch="W10=")
+    assert operations(checked("v1beta1", True, allowed=True, patch="W10=")) == []
+    for garbage in (b"", b"[]", b"{}", b'{"response": 1}', b"[" * 100_000):
+        with pytest.raises(CallFailed):
+            checked_response(garbage, "1", "v1", mutating=True)
+
+
+async def test_side_effects_and_dry_run(world: World) -> None:
+    await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/pure", ALLOW, sideEffects="NoneOnDryRun")
+    await world.create("x", dry_run=True)
+    assert world.asked[-1][1]["dryRun"] is True
+    # Configurations of today cannot say so any more; ones from before may.
+    await world.server.store.write(
+        "admissionregistration.k8s.io.validatingwebhookconfigurations/old",
+        to_value("ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1", world.old_configuration("Some")),
+        expected=0,
+    )
+    with pytest.raises(StatusError) as refused:
+        await world.create("y", dry_run=True)
+    assert (refused.value.code, "does not support dry run" in refused.value.message) == (400, True)
+    assert not [path for path, _ in world.asked if path == "/old"]
+
+
+async def test_audit_annotations_and_failing_open(world: World) -> None:
+    def noting(request: Obj) -> Obj:
+        return {"allowed": True, "auditAnnotations": {"why": "because"}, "warnings": ["careful"]}
+
+    await world.register(MUTATINGWEBHOOKCONFIGURATIONS, "/notes", noting)
+    lost = {"url": "https://127.0.0.1:9/x"}
+    await world.register(MUTATINGWEBHOOKCONFIGURATIONS, "/zlost", ALLOW, clientConfig=lost, failurePolicy="Ignore")
+    await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/vlost", ALLOW, clientConfig=lost, failurePolicy="Ignore")
+    request = ApiRequest(
+        user=UserInfo("u", ("system:masters",)),
+        verb="create",
+        resource=CONFIGMAPS,
+        namespace="default",
+        body={"metadata": {"name": "x"}},
+    )
+    warnings: list[str] = []
+    await world.server.api.execute(request, warnings)
+    assert warnings == ["careful"]
+    mutation = "mutation.webhook.admission.k8s.io/round_0_index"
+    assert request.annotations == {
+        "notes.example.com/why": "because",
+        f"{mutation}_0": '{"configuration":"notes","webhook":"notes.example.com","mutated":false}',
+        f"{mutation}_1": '{"configuration":"zlost","webhook":"zlost.example.com","mutated":false}',
+        f"failed-open.{mutation}_1": "zlost.example.com",
+        "failed-open.validating.webhook.admission.k8s.io/round_0_index_0": "vlost.example.com",
+    }
+
+
+async def test_subresources_show_what_they_carry(world: World) -> None:
+    """Scales, bindings, evictions and tokens are seen as such; what they do to the pod is not asked about again."""
+    every = {"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}
+    await world.client.create(GVR("", "v1", "serviceaccounts"), {"metadata": {"name": "default"}}, "default")
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    await world.client.create(PODS, pod, "default")
+    await world.client.create(GVR("", "v1", "nodes"), {"metadata": {"name": "n"}})
+    await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/all", ALLOW, rules=[every])
+    binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
+    await world.client.create(PODS, binding, "default", name="p", subresource="binding")
+    accounts = GVR("", "v1", "serviceaccounts")
+    await world.client.create(accounts, {"spec": {}}, "default", name="default", subresource="token")
+    eviction = {"metadata": {"name": "p"}}
+    await world.client.create(PODS, eviction, "default", name="p", subresource="eviction")
+    seen = [(one["operation"], one["kind"]["kind"], one["subResource"]) for _, one in world.asked]
+    assert seen == [
+        ("CREATE", "Binding", "binding"),
+        ("CREATE", "TokenRequest", "token"),
+        ("CREATE", "Eviction", "eviction"),
+    ]
+    assert all(one["object"]["kind"] == one["kind"]["kind"] for _, one in world.asked)
+
+
+async def test_a_new_bundle_is_trusted_at_once(world: World, tmp_path: Path) -> None:
+    other = Pki(tmp_path / "other")
+    other.ensure([api_server([])])
+    wrong = base64.b64encode(other.certificate("ca").read_bytes()).decode()
+    config = {"url": f"https://127.0.0.1:{world.port}/rotated", "caBundle": wrong}
+    await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/rotated", ALLOW, clientConfig=config)
+    with pytest.raises(StatusError) as failed:
+        await world.create("x")
+    assert "certificate verify failed" in failed.value.message
+    stored = await world.client.get(VALIDATINGWEBHOOKCONFIGURATIONS, "rotated")
+    webhook = {**stored["webhooks"][0], "clientConfig": {**config, "caBundle": world.bundle}}
+    await world.client.update(VALIDATINGWEBHOOKCONFIGURATIONS, {**stored, "webhooks": [webhook]})
+    await world.create("x")

@@ -179,17 +179,17 @@ class MutatingWebhooks(_Webhooks):
         if response is None or not response.get("patch"):
             return False
         try:
-            operations = _operations(response)
+            patch = operations(response)
         except CallFailed as error:
             self._failed(webhook, request, error)
             return False
-        if not operations:
+        if not patch:
             return False
         if seen.obj is None or request.obj is None:
             said = "attempted to modify the object, which is not supported for this operation"
             raise internal(f'admission webhook "{webhook.name}" {said}')
         try:
-            patched = json_patch.apply(seen.obj, operations)
+            patched = json_patch.apply(seen.obj, patch)
             if not isinstance(patched, dict):
                 raise bad_request("the patched object is none")
             return await seen.put(seen.canonical(patched))
@@ -261,7 +261,7 @@ def _problem(review: Obj, response: Obj, uid: str, *, mutating: bool) -> str:
     return 'webhook returned invalid response.patchType of ""' if patch_type == "" else ""
 
 
-def _operations(response: Obj) -> list[Obj]:
+def operations(response: Obj) -> list[Obj]:
     """Returns the patch of a response; raises CallFailed."""
     kind = response.get("patchType")
     if kind not in (None, "JSONPatch"):
