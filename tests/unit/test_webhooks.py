@@ -326,6 +326,23 @@ def test_answers_of_validating_webhooks_and_old_versions() -> None:
             checked_response(garbage, "1", "v1", mutating=True)
 
 
+async def test_managed_fields_that_nobody_can_read_are_put_right(world: World) -> None:
+    garbage = patching({"op": "add", "path": "/metadata/managedFields", "value": [{"manager": "m"}]})
+    await world.register(MUTATINGWEBHOOKCONFIGURATIONS, "/garbage", garbage)
+    request = ApiRequest(
+        user=UserInfo("u", ("system:masters",)),
+        verb="create",
+        resource=CONFIGMAPS,
+        namespace="default",
+        body={"metadata": {"name": "x"}, "data": {"a": "b"}},
+        field_manager="me",
+    )
+    warnings: list[str] = []
+    made = (await world.server.api.execute(request, warnings)).decoded()
+    assert [one["manager"] for one in made["metadata"]["managedFields"]] == ["me"]
+    assert warnings[0].startswith(".metadata.managedFields was in an invalid state after admission")
+
+
 async def test_side_effects_and_dry_run(world: World) -> None:
     await world.register(VALIDATINGWEBHOOKCONFIGURATIONS, "/pure", ALLOW, sideEffects="NoneOnDryRun")
     await world.create("x", dry_run=True)

@@ -139,7 +139,8 @@ class Criteria:
             return False
         chosen = self._objects
         return chosen is None or any(
-            obj is not None and chosen.matches(labels_of(obj)) for obj in (request.obj, request.old)
+            obj is not None and "metadata" in obj and chosen.matches(labels_of(obj))
+            for obj in (request.obj, request.old)
         )
 
 

@@ -17,8 +17,14 @@ from proa.apiserver.fieldmanagement import shape_of
 from proa.apiserver.fields import checked
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_object
-from proa.meta.patch.shape import Shape, of_definition
+from proa.meta.patch.managed import read
+from proa.meta.patch.shape import FREE_MAP, Shape, of_definition
 from proa.meta.schema.decode import IGNORE
+
+_UNREADABLE = (
+    ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating "
+    "admission controller; please fix your requests"
+)
 
 
 def kind_of(request: AdmissionRequest, resource: ResourceDef) -> GVK:
@@ -73,12 +79,12 @@ class Seen:
         strategy.default(made)
         return made
 
-    def shape(self) -> Shape | None:
-        """Returns what the merging of apply configurations must know of the type, None for an unknown one."""
+    def shape(self) -> Shape:
+        """Returns what the merging of apply configurations must know of the type; options of connections have none."""
         if self.kind == self.resource.gvk:
             return shape_of(self.resource)
         definition = self._definition()
-        return of_definition(definition) if definition else None
+        return of_definition(definition) if definition else FREE_MAP
 
     def _definition(self) -> str:
         from proa.meta.schema.catalog import catalog
@@ -101,9 +107,23 @@ class Seen:
             from proa.apiserver.scale import scaled
 
             obj = scaled(request.resource, own, obj)
+        request.warnings += _keep_managed(obj, own)
         own.clear()
         own.update(obj)
         return True
+
+
+def _keep_managed(obj: Obj, before: Obj) -> list[str]:
+    """Gives an object its former managedFields back if they cannot be read any more; returns a warning then."""
+    meta, former = obj.get("metadata") or {}, (before.get("metadata") or {}).get("managedFields")
+    if meta.get("managedFields") == former:
+        return []
+    try:
+        read(meta.get("managedFields"), trusted=False)
+    except ValueError as problem:
+        meta["managedFields"] = former or []
+        return [f"{_UNREADABLE}: {problem}"]
+    return []
 
 
 class Views:

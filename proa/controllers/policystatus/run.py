@@ -54,12 +54,17 @@ class PolicyStatusController(Controller):
 
     def _type_of(self, kind: GVK) -> Type | None:
         from proa.meta.cel.schemas import definition_type, schema_type
+        from proa.meta.cel.types import Type
 
         builtin = next((one for one in RESOURCES if one.gvk == kind), None)
         if builtin is not None:
             return definition_type(builtin.schema)
         schema = self._schema(kind)
-        return schema_type(schema, kind.kind, resource=True) if schema is not None else None
+        own = schema_type(schema, kind.kind, resource=True) if schema is not None else None
+        if own is None or own.fields is None:
+            return own
+        fields, meta = own.fields, definition_type("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+        return Type(kind.kind, (), lambda name: (name, meta) if name == "metadata" else fields(name))
 
     def _schema(self, kind: GVK) -> Obj | None:
         """Returns the schema of a custom resource in one version."""

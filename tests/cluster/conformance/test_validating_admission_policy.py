@@ -180,9 +180,13 @@ def test_custom_resources_as_subjects_and_parameters(api: Api, namespace: str, b
         api.patch(f"{limits}/a", {"spec": {"max": 2}}).ok()
         api.patch(core(namespace, "configmaps", "few"), {"data": {"k0": "1"}}).failed(422)
         subjects = {**CONFIG_MAPS, "apiGroups": [group], "resources": ["limits"]}
-        bound(
-            "on-limits", subjects, {"expression": "!has(object.spec) || object.spec.max < 100", "reason": "Forbidden"}
-        )
+        small = {"expression": "!has(object.spec) || object.spec.max < 100", "reason": "Forbidden"}
+        labelled = {"expression": "!has(object.metadata.labels) || object.metadata.labels.size() < 9"}
+        name = bound("on-limits", subjects, small, labelled, {"expression": "!has(object.status)"})
+        status = eventually(lambda: api.get(f"{POLICIES}/{name}").ok().get("status"))
+        (warning,) = status["typeChecking"]["expressionWarnings"]
+        assert warning["fieldRef"] == "spec.validations[2].expression"
+        assert warning["warning"].startswith(f"{group}/v1, Kind=Limit: ERROR: <input>:1:12: undefined field 'status'")
         api.post(limits, copy.deepcopy({**limit, "metadata": {"name": "b"}, "spec": {"max": 100}})).failed(
             403, "Forbidden"
         )

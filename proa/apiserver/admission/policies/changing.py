@@ -78,15 +78,11 @@ class Changer:
         params: Obj | None,
         namespace: Obj | None,
     ) -> Obj:
-        """Returns the object after one mutation, in canonical form; raises Failed, and StatusErrors 500 and 503."""
+        """Returns the object after one mutation, in canonical form; raises Failed, and the 500 StatusError."""
         assert seen.obj is not None
-        shape = seen.shape()
-        if shape is None:
-            text = f"Resource kind {seen.api_version}, Kind={seen.kind.kind} not found. "
-            raise StatusError(503, "ServiceUnavailable", f"{text}There can be a delay before it is available.", {})
         values = values_of(request, seen, authorizer, params=params, namespace=namespace)
         made = Evaluation(values, self._variables, BUDGET).run(mutation.expression)
-        patched = _merged(seen.obj, made, shape, seen) if mutation.applies else _patched(seen.obj, made)
+        patched = _merged(seen.obj, made, seen) if mutation.applies else _patched(seen.obj, made)
         try:
             return seen.canonical(patched)
         except StatusError as error:
@@ -96,8 +92,8 @@ class Changer:
 # ---------------------------------------------------------------- apply configurations
 
 
-def _merged(obj: Obj, made: Any, shape: Shape, seen: Seen) -> Obj:
-    problem = _misplaced(made, "Object")
+def _merged(obj: Obj, made: Any, seen: Seen) -> Obj:
+    shape, problem = seen.shape(), _misplaced(made, "Object")
     if problem:
         raise Failed(f"type mismatch: {problem}")
     config: Obj = {**_plain(made, int), "apiVersion": seen.api_version, "kind": seen.kind.kind}
