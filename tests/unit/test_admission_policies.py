@@ -527,3 +527,36 @@ async def test_policies_and_validating_policies_together(world: World) -> None:
     await world.mutation("m", "Object{data: {'set': 'by policy'}}")
     await world.policy("v", "object.data.set == 'by policy'")
     await world.create("x")
+
+
+async def test_who_names_parameters_must_be_allowed_to_read_them(world: World) -> None:
+    """Otherwise the messages of a policy would tell what is in a secret."""
+    everything = {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["*"], "verbs": ["*"]}
+    reading = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}
+    await world.client.create(CLUSTERROLES, {"metadata": {"name": "author"}, "rules": [everything, reading]})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "author"}
+    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "eve"}
+    await world.client.create(CLUSTERROLEBINDINGS, {"metadata": {"name": "a"}, "roleRef": role, "subjects": [subject]})
+    eve = World(world.server)
+    eve.client = world.as_user("eve", "system:authenticated")
+
+    def param(kind: str) -> Obj:
+        return {"apiVersion": "v1", "kind": kind}
+
+    reference = {"paramRef": {"name": "x", "namespace": "default", "parameterNotFoundAction": "Allow"}}
+    for make in (eve.policy, eve.mutation):
+        expression = "Object{}" if make == eve.mutation else "true"
+        for kind in ("Secret", "Unknown"):
+            error = await refusal(make("p", expression, paramKind=param(kind)))
+            assert (error.code, error.reason) == (422, "Invalid")
+            assert 'spec.paramKind: Forbidden: user eve must have "get" permission on all objects' in error.message
+        await make("config", expression, paramKind=param("ConfigMap"), bind=reference)
+    await world.policy("secrets", "true", paramKind=param("Secret"))
+    binding = {"metadata": {"name": "s"}, "spec": {"policyName": "secrets", "validationActions": ["Deny"], **reference}}
+    error = await refusal(eve.client.create(VALIDATINGADMISSIONPOLICYBINDINGS, binding))
+    assert 'spec.paramRef: Forbidden: user eve does not have "get" permission' in error.message
+    # What does not change is not asked about again.
+    policy = await world.client.get(VALIDATINGADMISSIONPOLICIES, "secrets")
+    await eve.client.update(
+        VALIDATINGADMISSIONPOLICIES, {**policy, "spec": {**policy["spec"], "failurePolicy": "Ignore"}}
+    )

@@ -20,6 +20,7 @@ from proa.apiserver.admission.pods import (
 )
 from proa.apiserver.admission.podsecurity import PodSecurity
 from proa.apiserver.admission.policies.mutating import MutatingPolicies
+from proa.apiserver.admission.policies.parameters import PolicyParameters
 from proa.apiserver.admission.policies.validating import ValidatingPolicies
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.admission.serviceaccount import ServiceAccount
@@ -61,6 +62,7 @@ def default_admission(
         MutatingPolicies(live, resources, authorization),
         MutatingWebhooks(live, resources, caller, authorization),
         RoleEscalation(authorization),
+        PolicyParameters(live, resources, authorization),
         ValidatingPolicies(live, resources, authorization),
         ValidatingWebhooks(live, resources, caller, authorization),
         ResourceQuota(live),
