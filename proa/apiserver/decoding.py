@@ -32,26 +32,27 @@ async def read_body(request: Request) -> bytes:
         raise StatusError(413, "RequestEntityTooLarge", message) from None
 
 
-def parse_body(media_type: str, body: bytes, kind: str) -> tuple[Any, list[str]]:
-    """Decodes a body; returns it with what is duplicate in it. `kind` is what it should be, for the 400 StatusError."""
+def parse_body(media_type: str, body: bytes, expected: GVK) -> tuple[Any, list[str]]:
+    """Decodes a body, which should be of the `expected` kind; returns it with what is duplicate in it. Raises the 400
+    StatusError."""
     try:
         if media_type == JSON:
             return json_codec.parse_strictly(body)
         if media_type == PROTOBUF:
             from proa.apiserver.encoding import protobuf
 
-            return protobuf().decode(body), []
+            return protobuf().decode(body, expected), []
         from proa.meta.codec import yaml  # slow to import, as is the above
 
         return yaml.parse_strictly(body)
     except Malformed as problem:
         text = f"couldn't get version/kind; json parse error: {problem}" if media_type == JSON else problem
-        raise json_codec.unrecognized(kind, body, text) from None
+        raise json_codec.unrecognized(expected.kind, body, text) from None
 
 
 def decode_object(content_type: str, body: bytes, expected: GVK, *, custom: bool = False) -> tuple[Obj, list[str]]:
     """Decodes the body of a create or update as this kind; raises StatusErrors 400 and 415."""
-    value, duplicates = parse_body(body_type(content_type), body, expected.kind)
+    value, duplicates = parse_body(body_type(content_type), body, expected)
     if value is None:
         value = {}
     if not isinstance(value, dict):
@@ -134,7 +135,7 @@ def decode_delete_options(content_type: str, body: bytes) -> Obj | None:
         elif media_type == PROTOBUF:
             from proa.apiserver.encoding import protobuf
 
-            value = protobuf().decode(body)
+            value = protobuf().decode(body, GVK("", "v1", "DeleteOptions"))
         else:
             from proa.meta.codec import yaml
 

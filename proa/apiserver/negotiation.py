@@ -83,22 +83,22 @@ def negotiate(
     """Returns the form of an object's or a list's answer, or of a watch's events; raises the 406 StatusError.
 
     `tables` is false for what nobody can show as a Table, such as a review. Without `protobuf` (custom resources have
-    no such form) a clause that asks for it is passed over.
+    no such form) a clause that asks for it is passed over, unless it asks for the metadata alone.
     """
     clauses = accept_clauses(header)
     offered = OBJECT_TYPES + _WATCH_TYPES if collection or watch else OBJECT_TYPES
     if not any(clause.media_type in (*OBJECT_TYPES, "*/*") for clause in clauses):
         raise not_acceptable(offered)
-    allowed: Sequence[str] = (JSON, PROTOBUF) if watch else OBJECT_TYPES
-    if not protobuf:
-        allowed = tuple(one for one in allowed if one != PROTOBUF)
+    allowed = (JSON, PROTOBUF) if watch else OBJECT_TYPES
     for clause in clauses:
-        media_type = JSON if clause.media_type == "*/*" else clause.media_type
+        media_type = JSON if clause.media_type in ("*/*", "application/*") else clause.media_type
         if media_type not in allowed:
             continue
         asked = clause.parameters
         transform = asked.get("as", "")
         if not transform:
+            if media_type == PROTOBUF and not protobuf:
+                continue
             return Form(media_type)
         version = asked.get("v", "")
         known = transform in _TRANSFORMS and asked.get("g") == "meta.k8s.io" and version in ("v1", "v1beta1")

@@ -392,7 +392,8 @@ class HttpServer:
 
     async def _carry_out(self, call: HttpCall, request: ApiRequest, definition: ResourceDef) -> Response:
         virtual = (definition.group, definition.plural, request.subresource) in self.core.special
-        tables, protobuf = definition.custom or not virtual, not definition.custom
+        tables = definition.custom or not virtual
+        protobuf = not definition.custom or request.subresource == "scale"
         form = negotiate(call.accept, collection=not request.name, tables=tables, protobuf=protobuf)
         if request.verb == "list":
             _timeout(request.parameters.get("timeoutSeconds", ""))

@@ -10,6 +10,8 @@ import pytest
 
 from proa.meta.codec import protobuf
 from proa.meta.codec.json import Malformed
+from proa.meta.codec.protobuf_messages import message
+from proa.meta.codec.protobuf_wire import sized
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVK, split_api_version
 from proa.meta.schema.catalog import catalog
@@ -102,9 +104,9 @@ def test_bytes_are_those_of_the_wire() -> None:
 def test_messages(definition: str, body: dict[str, Any]) -> None:
     from proa.meta.schema.build import message_name
 
-    message = protobuf._message(*message_name(definition))
+    found = message(*message_name(definition))
     body = decode(definition, body)[0]
-    assert decode(definition, protobuf._decode(message, protobuf._encode(message, body)))[0] == body
+    assert decode(definition, found.decoded(found.encode(body)))[0] == body
 
 
 def test_every_served_kind_has_a_form() -> None:
@@ -169,3 +171,106 @@ def test_random_damage_never_crashes() -> None:
             assert isinstance(protobuf.decode(bytes(damaged)), dict)
         except Malformed:
             pass
+
+
+def body_of(raw: bytes, kind: str = "Pod", api_version: str = "v1") -> bytes:
+    """Returns a body with this message in it."""
+    names = b"\x0a" + sized(api_version.encode()) + b"\x12" + sized(kind.encode())
+    return b"k8s\0\x0a" + sized(names) + b"\x12" + sized(raw)
+
+
+def in_spec(raw: bytes) -> bytes:
+    return body_of(b"\x12" + sized(raw))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (in_spec(b"\x20\x05"), {"terminationGracePeriodSeconds": 5}),
+        (in_spec(b"\x20" + b"\xff" * 9 + b"\x01"), {"terminationGracePeriodSeconds": -1}),
+        (in_spec(b"\x8a\x06\x03abc" + b"\x20\x05"), {"terminationGracePeriodSeconds": 5}),  # unknown, with a length
+        (in_spec(b"\x88\x06\x05" + b"\x20\x05"), {"terminationGracePeriodSeconds": 5}),  # unknown varint
+        (in_spec(b"\x89\x06" + b"\0" * 8 + b"\x8d\x06" + b"\0" * 4), {}),  # unknown fixed ones
+        (in_spec(b"\x8b\x06\x08\x01\x13\x1a\x02ab\x14\x8c\x06" + b"\x20\x05"), {"terminationGracePeriodSeconds": 5}),
+        (
+            in_spec(b"\x72" + sized(b"\x20\x01\x20\x02\x22\x03\x03\x04\x05")),
+            {"securityContext": {"supplementalGroups": [1, 2, 3, 4, 5]}},
+        ),
+        (in_spec(b"\x72\x02\x10\x07" + b"\x72\x02\x28\x01"), {"securityContext": {"runAsUser": 7, "fsGroup": 1}}),
+        (in_spec(b"\x3a\x06\x0a\x01a\x12\x01b\x3a\x03\x0a\x01c"), {"nodeSelector": {"a": "b", "c": ""}}),
+        (in_spec(b"\x3a\x09\x1a\x01z\x12\x01b\x0a\x01a"), {"nodeSelector": {"a": "b"}}),
+    ],
+)
+def test_the_wire_is_read_as_go_reads_it(body: bytes, expected: dict[str, Any]) -> None:
+    found = protobuf.decode(body)["spec"]
+    assert {key: found.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x22\x01a",  # a number as a text
+        b"\x1d\0\0\0\0",  # a text as fixed32
+        b"\x19" + b"\0" * 8,
+        b"\x18\x01",  # a text as a number
+        b"\x0d\0\0\0\0",  # a message as fixed32
+        b"\x10\x01",  # a list of messages as a number
+        b"\x38\x01",  # a map as a number
+        b"\x3a\x02\x08\x01",  # a map's key as a number
+        b"\x3a\x02\x10\x01",
+        b"\x13\x14",  # a list of messages as a group
+        b"\x14",  # a group's end alone
+        b"\x8b\x06\x08\x01",  # an unknown group without end
+        b"\x00\x01",  # field number 0
+        b"\x07",  # wire type 7
+        b"\x0e\x01",
+        b"\x12\xff\xff\xff\xff\x0f",  # longer than there is
+        b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\x20" + b"\xff" * 11,
+        b"\x20",
+        b"\x20\x80",
+        b"\x72\x03\x10\x80\x80",  # leads out of its message
+        b"\x89\x06\0\0",
+    ],
+    ids=lambda raw: raw.hex(),
+)
+def test_wrong_wire_types_and_ends(raw: bytes) -> None:
+    with pytest.raises(Malformed):
+        protobuf.decode(in_spec(raw))
+
+
+def test_a_body_without_type_is_of_the_expected_one() -> None:
+    raw = b"\x0a\x03\x0a\x01a"
+    body = b"k8s\0\x0a\x00\x12" + sized(raw)
+    assert protobuf.decode(body, GVK("apps", "v1", "Deployment")) == {
+        "kind": "Deployment",
+        "apiVersion": "apps/v1",
+        "metadata": {"name": "a"},
+    }
+    with pytest.raises(Malformed):
+        protobuf.decode(body)
+
+
+def test_32_bits_are_the_lower_half() -> None:
+    found = protobuf.decode(body_of(b"\x12" + sized(b"\x08\x85\x80\x80\x80\x10"), "Deployment", "apps/v1"))
+    assert found["spec"]["replicas"] == 5
+
+
+def test_depth_is_bounded() -> None:
+    raw = b"\x0a\x01x"
+    for _ in range(400):
+        raw = b"\xc2\x01" + sized(b"\x0a" + sized(raw))  # items of items
+    schema = b"\x0a" + sized(raw)
+    version = b"\x12" + sized(b"\x3a" + sized(b"\x0a\x02v1" + b"\x22" + sized(schema)))
+    with pytest.raises(Malformed):
+        protobuf.decode(body_of(version, "CustomResourceDefinition", "apiextensions.k8s.io/v1"))
+
+
+def test_lists_are_joined_from_their_items() -> None:
+    items: list[dict[str, Any]] = [
+        {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}} for name in "ab"
+    ]
+    metadata = {"resourceVersion": "7", "continue": "x", "remainingItemCount": 3}
+    whole = {"kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": items}
+    joined = protobuf.encode_list("v1", "ConfigMapList", metadata, map(protobuf.encode_message, items))
+    assert joined == protobuf.encode(whole)

@@ -11,13 +11,15 @@ from uuid import uuid4
 from proa.apis.registry import ResourceDef, Subresource
 from proa.apiserver.admission.base import Plugin
 from proa.apiserver.contracts import AdmissionPlugin, AdmissionRequest
-from proa.apiserver.encoding import Decoded
+from proa.apiserver.encoding import Decoded, Recent
 from proa.apiserver.generic.forms import AskWebhook, Convert
 from proa.client.interface import ApiRequest, UserInfo
 from proa.meta.metadata import SUFFIX_ALPHABET, SUFFIX_LENGTH
 from proa.meta.objects import Obj
 from proa.storage.interface import Store
 from proa.util.clock import Clock
+
+_MESSAGES_KEPT_MAX = 8192  # a few KiB each, once somebody lists in protobuf
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,12 +110,14 @@ def new_uid() -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Shared:
-    """`suffix` and `uid` are sources of chance: a seeded test replaces them."""
+    """`suffix` and `uid` are sources of chance: a seeded test replaces them. `protobuf_messages` are objects as
+    protobuf's lists hold them."""
 
     store: Store
     clock: Clock
     admission: AdmissionChain
     decoded: Decoded = field(default_factory=Decoded)
+    protobuf_messages: Recent = field(default_factory=lambda: Recent(_MESSAGES_KEPT_MAX))
     interceptors: Mapping[tuple[str, str], Interceptor] = field(default_factory=dict)
     manage_fields: ManageFields | None = None
     convert: AskWebhook | None = None
