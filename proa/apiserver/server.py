@@ -154,6 +154,9 @@ class HttpServer:
             user = await self.authenticator.authenticate(request)
         except StatusError as error:
             return self._unauthenticated(HttpCall(request=request, info=info, user=_NOBODY, audit_id=audit_id), error)
+        except Exception as error:
+            log.exception("who asks for %s %s", request.method, request.target)
+            return error_response(internal(str(error)), request.header("accept"))
         call = HttpCall(request=request, info=info, user=user, audit_id=audit_id)
         if self.audit is not None:
             self.audit.begin(call)

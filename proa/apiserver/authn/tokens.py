@@ -34,6 +34,10 @@ _PREFIX = "authentication.kubernetes.io/"
 _BOUND: dict[str, tuple[GVR, bool]] = {"pod": (PODS, True), "secret": (SECRETS, True), "node": (NODES, False)}
 
 
+# What every token of ours holds. PyJWT checks the types of some, not of all.
+_CLAIMS: dict[str, Any] = {"exp": int, "nbf": int, "sub": str, "aud": str | list, "kubernetes.io": dict}
+
+
 class RevokedToken(StatusError):
     """401 for a good token whose account, pod, secret or node is gone."""
 
@@ -87,8 +91,10 @@ class SigningKeys:
                 raise ValueError("signed by an unknown key")
             options: Any = {"verify_aud": False, "require": ["exp", "iss", "sub"]}
             claims: Obj = jwt.decode(token, key, [_algorithm(key)], options, issuer=self.issuer)  # type: ignore[arg-type]
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, TypeError) as error:
             raise ValueError(str(error)) from error
+        if not all(isinstance(claims.get(name), kind) for name, kind in _CLAIMS.items()):
+            raise ValueError("a claim is not of its type")
         return claims
 
     def jwks(self) -> Obj:
