@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import api, definitions, nodes, proxy, scheduling, simulated
+from benchmarks import api, cel, definitions, nodes, proxy, scheduling, simulated
 from benchmarks.figures import Figure, table
 from benchmarks.lab import ROOT, Lab
 
@@ -41,6 +41,7 @@ MEASURES: dict[str, Callable[[Lab], Iterator[Figure]]] = {
     "pods": simulated.pods,
     "scheduler": scheduler,
     "definitions": definitions.growth,
+    "cel": cel.rules,
     "proxy": proxy.sync,
 }
 
