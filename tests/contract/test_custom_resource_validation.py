@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from kubernetes import client, config
 
 from proa.testing import Cluster
+from tests.cluster.waiting import eventually
 
 MERGE = "application/merge-patch+json"
 
@@ -31,10 +31,7 @@ class Things:
         self.group = f"g{uuid.uuid4().hex[:6]}.example.com"
         self.names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
         self.definitions.create_custom_resource_definition(self.definition({"type": "object", **spec}))
-        until = time.monotonic() + 10
-        while not self._established():
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        eventually(self._established, 10)
 
     def definition(self, spec: dict[str, Any]) -> Any:
         schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
