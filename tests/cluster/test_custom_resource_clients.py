@@ -257,4 +257,5 @@ def test_a_definition_of_a_megabyte(cluster: RunningCluster, namespace: str, gro
     )
     assert "field3999" in cluster.kubectl("explain", "databases.spec")
     bad = cluster.run("-n", namespace, "create", "-f", "-", input=json.dumps(database(group, "b", nope=1)), check=False)
-    assert 'unknown field "spec.nope"' in bad.stderr
+    # kubectl before 1.25 checks by itself, with words of its own.
+    assert 'unknown field "spec.nope"' in bad.stderr or 'unknown field "nope"' in bad.stderr
