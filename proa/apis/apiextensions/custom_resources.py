@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from proa.apis import tables
-from proa.apis.apiextensions import json_path, structural, values
+from proa.apis.apiextensions import embedded, json_path, structural, values
 from proa.apis.apiextensions.forms import Form, SchemaOf
 from proa.apis.apiextensions.naming import TERMINATING, is_true
 from proa.apis.define import READ_WRITE, SCALE
@@ -77,6 +77,11 @@ class CustomResourceStrategy(Strategy):
     def schema(self) -> Obj:
         """The structural schema, made when it is first needed."""
         return self._schema() if callable(self._schema) else self._schema
+
+    @cached_property
+    def has_embedded(self) -> bool:
+        """Tells whether objects have resources inside."""
+        return embedded.has_embedded(self.schema)
 
     def read_schema(self) -> Obj:
         """Returns the structural schema without keeping it, if it was not needed before."""

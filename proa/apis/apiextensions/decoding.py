@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proa.apis.apiextensions import values
+from proa.apis.apiextensions import embedded, values
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.meta.errors import StatusError, bad_request
 from proa.meta.objects import Obj
@@ -44,6 +44,11 @@ def decoded(
     is_version = obj.get("apiVersion") == strategy.kind.api_version
     gone = strategy.prune(obj) if is_version else values.prune(obj, {})
     unknown += [f'unknown field "{path}"' for path in gone]
+    if is_version and strategy.has_embedded:
+        try:
+            unknown += embedded.coerce(obj, strategy.schema)
+        except embedded.Uncoercible as problem:
+            raise unhandled(strategy, str(problem)) from None
     problems = duplicate_problems(duplicates) + sorted(unknown)
     if mode == IGNORE:
         return obj, []

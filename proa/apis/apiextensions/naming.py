@@ -89,7 +89,8 @@ def names_status(definition: Obj, taken: TakenNames, now: str) -> Obj:
         kept = had if isinstance(had, list) else [had]
         clashes = [name for name in names if name not in kept and taken.clashes(definition, kind, name)]
         if clashes:
-            reason, message = conflict, ", ".join(f'"{name}" is already in use' for name in clashes)
+            said = ", ".join(f'"{name}" is already in use' for name in clashes)
+            reason, message = conflict, said if len(clashes) == 1 else f"[{said}]"
         elif names:
             accepted[key] = asked
         else:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from proa.apis.apiextensions import formats, patterns, values
-from proa.apis.apiextensions.values import EMBEDDED, INT_OR_STRING, PRESERVE
+from proa.apis.apiextensions.embedded import EMBEDDED
+from proa.apis.apiextensions.values import INT_OR_STRING, PRESERVE
 from proa.apis.fields import Errors
 from proa.meta.errors import (
     FieldError,

@@ -11,13 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from proa.apis.apiextensions import embedded
+from proa.apis.apiextensions.embedded import EMBEDDED
 from proa.apis.apiextensions.formats import is_format, number_fits
 from proa.apis.apiextensions.patterns import matches
-from proa.apis.shape import children
-from proa.meta import names
 from proa.meta.errors import (
     INVALID,
-    REQUIRED,
     TOO_LONG,
     TOO_MANY,
     TYPE_INVALID,
@@ -26,11 +25,9 @@ from proa.meta.errors import (
     required_field,
     unsupported_field,
 )
-from proa.meta.metadata import validate_annotations, validate_labels
 from proa.meta.objects import Obj, copy_object
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
-EMBEDDED = "x-kubernetes-embedded-resource"
 INT_OR_STRING = "x-kubernetes-int-or-string"
 
 METADATA_FIELDS = frozenset(
@@ -168,7 +165,7 @@ def validate(value: Any, schema: Obj, path: str = "", old: Any = None) -> list[F
     listed = _lists(value, schema, path)
     if listed and old is not None and _lists(old, schema, path):
         listed = []
-    return errors + listed + _embedded(value, schema, path, not path)
+    return errors + listed + embedded.validate(value, schema, path)
 
 
 def _changed(value: Any, old: Any, schema: Obj, path: str) -> list[FieldError]:
@@ -404,47 +401,4 @@ def _unique(value: list[Any], schema: Obj, path: str) -> list[FieldError]:
         if text in seen:
             errors.append(duplicate_field(f"{path}[{index}]", one))
         seen.add(text)
-    return errors
-
-
-# ---------------------------------------------------------------- embedded resources
-
-
-def _embedded(value: Any, schema: Obj | None, path: str, root: bool) -> list[FieldError]:
-    schema = schema or {}
-    errors: list[FieldError] = []
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            errors += _embedded(item, schema.get("items"), f"{path}[{index}]", False)
-        return errors
-    if not isinstance(value, dict):
-        return errors
-    if schema.get(EMBEDDED) and not root:
-        errors += _resource(value, path)
-    properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
-    for key, item in value.items():
-        inner = properties.get(key) or (additional if isinstance(additional, dict) else None)
-        if inner:
-            errors += _embedded(item, inner, _join(path, key), False)
-    return errors
-
-
-def _resource(value: Obj, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for key in ("apiVersion", "kind"):
-        text = value.get(key)
-        if not text:
-            errors.append(FieldError(REQUIRED, f"{path}.{key}", "", ""))
-        elif key == "kind":
-            bad = names.dns1035_label(str(text).lower())
-            errors += [FieldError(INVALID, f"{path}.kind", text, one) for one in bad]
-    meta = value.get("metadata")
-    if isinstance(meta, dict):
-        errors += validate_labels(meta.get("labels") or {}, f"{path}.metadata.labels")
-        errors += validate_annotations(meta.get("annotations") or {}, f"{path}.metadata.annotations")
-        owners = children(meta, "ownerReferences")
-        seen = [owner.get("uid") for owner in owners if owner.get("controller")]
-        if len(seen) > 1:
-            detail = "Only one reference can have Controller set to true"
-            errors.append(FieldError(INVALID, f"{path}.metadata.ownerReferences", owners, detail))
     return errors
