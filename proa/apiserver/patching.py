@@ -122,7 +122,7 @@ def _judge_duplicates(request: ApiRequest, call: Call) -> None:
 
 
 def _check_name(request: ApiRequest, obj: Obj) -> None:
-    name = obj["metadata"].get("name") or ""
+    name = (obj.get("metadata") or {}).get("name") or ""
     if name != request.name:
         why = f"the name of the object ({name}) does not match the name on the URL ({request.name})"
         raise bad_request(why)

@@ -98,6 +98,8 @@ def require_name(meta: Obj, name: str) -> None:
 
 def scale_patch(resource: ResourceDef, patch: Obj) -> Obj:
     """Returns the apply configuration of the workload that an apply configuration of its Scale means."""
+    if not isinstance(patch, dict) or not isinstance(patch.get("spec") or {}, dict):
+        raise bad_request("error decoding YAML: the apply configuration is no Scale")
     if (patch.get("apiVersion"), patch.get("kind")) != (_SCALE.api_version, _SCALE.kind):
         raise bad_request(f"invalid object type: {patch.get('apiVersion')}, Kind={patch.get('kind')}")
     made: Obj = {"apiVersion": resource.api_version, "kind": resource.kind}
