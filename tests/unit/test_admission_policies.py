@@ -229,6 +229,13 @@ async def test_match_conditions(world: World) -> None:
         await world.unbind("p")
 
 
+# Of bindings only: policies must have rules.
+EXCLUSIONS: list[tuple[Obj, bool]] = [
+    ({"excludeResourceRules": [CONFIG_MAPS]}, False),
+    ({"excludeResourceRules": [{**CONFIG_MAPS, "resourceNames": ["x"]}]}, False),
+    ({"excludeResourceRules": [{**CONFIG_MAPS, "resourceNames": ["y"]}]}, True),
+    ({"excludeResourceRules": [DEPLOYMENT_RULE]}, True),
+]
 CONSTRAINTS: list[tuple[Obj, bool]] = [
     ({"resourceRules": [{**CONFIG_MAPS, "resourceNames": ["x"]}]}, True),
     ({"resourceRules": [{**CONFIG_MAPS, "resourceNames": ["y"]}]}, False),
@@ -251,8 +258,11 @@ CONSTRAINTS: list[tuple[Obj, bool]] = [
 
 
 async def test_match_constraints_of_policies_and_bindings(world: World) -> None:
-    for constraints, matched in CONSTRAINTS:
-        for name, spec in (("p", {"matchConstraints": constraints}), ("q", {"bind": {"matchResources": constraints}})):
+    for constraints, matched in (*CONSTRAINTS, *EXCLUSIONS):
+        specs = {"p": {"matchConstraints": constraints}, "q": {"bind": {"matchResources": constraints}}}
+        for name, spec in specs.items():
+            if name == "p" and "resourceRules" not in constraints:
+                continue
             await world.policy(name, "false", **spec)
             if matched:
                 assert "denied request" in (await refusal(world.create("x"))).message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic
 
+from proa.apis.registry import ResourceDef
 from proa.apiserver.admission.matching import Aim, Criteria, Hook, Index
 from proa.apiserver.contracts import AdmissionRequest
 from proa.apiserver.live import Live
@@ -38,6 +39,10 @@ class Hooks(Generic[Hook]):
             self._index = Index(self._resources, self._make())
             self._counts = counts
         return self._index.find(request)
+
+    def forms(self, request: AdmissionRequest) -> Sequence[ResourceDef]:
+        """Returns a request's resource, then what is equivalent to it."""
+        return self._index.forms(request)
 
     def namespace_labels(self, request: AdmissionRequest) -> Mapping[str, str]:
         """Returns the labels that namespace selectors look at: those of the request's namespace, of one its own."""

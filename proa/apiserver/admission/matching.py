@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from proa.apis.registry import ResourceDef
 from proa.apiserver.contracts import AdmissionRequest
 from proa.apiserver.resources import Resources
+from proa.meta.gvk import GVR
 from proa.meta.objects import Obj, labels_of
 from proa.meta.selectors import LabelSelector, from_object
 
@@ -110,12 +111,10 @@ class Criteria:
 
     def aims(self, forms: Sequence[ResourceDef], subresource: str, operation: str) -> Sequence[Aim]:
         """Returns how the rules match a resource, best first; `forms` is the resource, then what is equivalent."""
-        if not self._rules:
-            return (Aim(forms[0]),)
         excluded = self._matching(self._excluded, forms, subresource, operation)
         if any(not one.names for one in excluded):
             return ()
-        aims = self._matching(self._rules, forms, subresource, operation)
+        aims = self._matching(self._rules, forms, subresource, operation) if self._rules else [Aim(forms[0])]
         return [_Except(one.resource, one.names, excluded) for one in aims] if excluded else aims
 
     def _matching(
@@ -170,6 +169,7 @@ class Index(Generic[Hook]):
         self._hooks = hooks
         self._generation = resources.generation
         self._kept: dict[tuple[str, str, str, str, str], list[tuple[Hook, Criteria, Sequence[Aim]]]] = {}
+        self._forms: dict[tuple[GVR, str], Sequence[ResourceDef]] = {}
 
     def find(self, request: AdmissionRequest) -> list[tuple[Hook, Criteria, Sequence[Aim]]]:
         """Returns the hooks whose rules match; the aims' names and the selectors are still to be looked at."""
@@ -177,12 +177,13 @@ class Index(Generic[Hook]):
             return []
         if self._generation != self._resources.generation:
             self._kept.clear()
+            self._forms.clear()
             self._generation = self._resources.generation
         resource = request.resource
         key = (resource.group, resource.version, resource.plural, request.subresource, request.operation)
         found = self._kept.get(key)
         if found is None:
-            forms = self._forms(resource, request.subresource)
+            forms = self.forms(request)
             found = self._kept[key] = [
                 (hook, criteria, aims)
                 for hook, criteria in self._hooks
@@ -190,13 +191,17 @@ class Index(Generic[Hook]):
             ]
         return found
 
-    def _forms(self, resource: ResourceDef, subresource: str) -> list[ResourceDef]:
-        """Returns the resource, then the other versions (of other groups, too) of what is stored."""
-        others = [
-            one
-            for one in self._resources.all()
-            if one.storage == resource.storage
-            and one.gvr != resource.gvr
-            and (not subresource or one.subresource(subresource) is not None)
-        ]
-        return [resource, *(others if resource.storage else ())]
+    def forms(self, request: AdmissionRequest) -> Sequence[ResourceDef]:
+        """Returns a request's resource, then the other versions (of other groups, too) of what is stored."""
+        resource, subresource = request.resource, request.subresource
+        key = resource.gvr, subresource
+        if key not in self._forms:
+            others = [
+                one
+                for one in self._resources.all()
+                if one.storage == resource.storage
+                and one.gvr != resource.gvr
+                and (not subresource or one.subresource(subresource) is not None)
+            ]
+            self._forms[key] = [resource, *(others if resource.storage else ())]
+        return self._forms[key]

@@ -124,7 +124,7 @@ class Catalog(Generic[Compiled]):
                 uses.append(Use(policy, None, wanted.resource, problem=f"failed to configure policy: {problem}"))
                 continue
             for binding in policy.bindings:
-                forms = (request.resource, wanted.resource)
+                forms = self._hooks.forms(request)
                 aims_of_binding = binding.criteria.aims(forms, request.subresource, request.operation)
                 if aim(request, binding.criteria, aims_of_binding, labels) is not None:
                     uses.append(self._use(policy, binding, wanted.resource, params_of, request))
