@@ -188,6 +188,10 @@ class Store(Protocol):
         """Returns the number of changes in the prefix's table so far; it only grows."""
         ...
 
+    def counter(self, prefix: str) -> Callable[[], int]:
+        """Returns what tells the same as `changes`, for who asks at every write; only once the store has started."""
+        ...
+
     def changed(self, prefix: str, since: int) -> Sequence[Event] | None:
         """Returns the changes in the prefix's table after the first `since`; None if they are no longer in memory."""
         ...

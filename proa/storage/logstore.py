@@ -150,6 +150,10 @@ class LogStore:
     def changes(self, prefix: str) -> int:
         return self._cache.table(prefix).position
 
+    def counter(self, prefix: str) -> Callable[[], int]:
+        table = self._cache.table(prefix)
+        return lambda: table.dropped + len(table.events)
+
     def changed(self, prefix: str, since: int) -> Sequence[Event] | None:
         table = self._cache.table(prefix)
         return table.since(since) if since >= table.dropped else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -570,3 +571,15 @@ async def test_who_names_parameters_must_be_allowed_to_read_them(world: World) -
     await eve.client.update(
         VALIDATINGADMISSIONPOLICIES, {**policy, "spec": {**policy["spec"], "failurePolicy": "Ignore"}}
     )
+
+
+async def test_policies_outlive_a_restart(tmp_path: Path) -> None:
+    options = Options(store=str(tmp_path / "store"))
+    server = ApiServer(options)
+    await server.start()
+    await World(server).policy("p", "false")
+    await server.stop()
+    server = ApiServer(options)
+    await server.start()
+    assert "denied request" in (await refusal(World(server).create("x"))).message
+    await server.stop()

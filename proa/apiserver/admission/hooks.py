@@ -27,13 +27,16 @@ class Hooks(Generic[Hook]):
     ) -> None:
         self._live = live
         self._resources = resources
-        self._counters = [live.counter(one) for one in configurations]
-        self._counts: list[int] = [0] * len(configurations)
+        self._configurations = configurations
+        self._counters: Sequence[Callable[[], int]] = ()
+        self._counts: list[int] = []
         self._make = make
         self._index: Index[Hook] = Index(resources)
 
     def find(self, request: AdmissionRequest) -> Sequence[tuple[Hook, Criteria, Sequence[Aim]]]:
         """Returns the hooks whose rules match a request; their names and selectors are still to be looked at."""
+        if not self._counters:
+            self._counters = [self._live.counter(one) for one in self._configurations]
         counts = [count() for count in self._counters]
         if counts != self._counts:
             self._index = Index(self._resources, self._make())
