@@ -67,7 +67,7 @@ class World:
             "admissionReviewVersions": ["v1"],
             "clientConfig": {"url": f"https://127.0.0.1:{self.port}{path}", "caBundle": self.bundle},
             "rules": [rule],
-            "timeoutSeconds": 5,
+            "timeoutSeconds": 30,
             **more,
         }
         await self.client.create(resource, {"metadata": {"name": path[1:]}, "webhooks": [webhook]})
@@ -94,7 +94,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     context = server_context(pki.certificate("apiserver"), pki.key("apiserver"))
     listener = await serve(world.answer, context=context)
     world.port = listener.port
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         yield world
     await server.stop()
     await listener.close(0.1)
