@@ -128,6 +128,17 @@ def test_upgrades_go_through(extension: Extension) -> None:
     api.get(f"{PATH}/x/echo").failed(400, "BadRequest")
 
 
+def test_credentials_stay_here(extension: Extension) -> None:
+    token = "base64url.bearer.authorization.k8s.io.c2VjcmV0"
+    headers = {"Authorization": "Bearer secret", "Sec-WebSocket-Protocol": f"v5.channel.k8s.io, {token}", "X-Mine": "1"}
+    extension.api.get(PATH, headers=headers).ok()
+    seen = {name.lower(): value for name, value in extension.server.seen[-1]["headers"].items()}
+    assert "authorization" not in seen
+    assert seen["sec-websocket-protocol"] == "v5.channel.k8s.io"
+    assert seen["x-mine"] == "1"
+    assert seen["x-forwarded-for"] == "127.0.0.1"
+
+
 def test_bodies_of_any_size_go_through(extension: Extension) -> None:
     big = {**flunder("big"), "spec": {"reference": "x" * 3_500_000}}
     extension.api.post(PATH, big).ok()

@@ -19,7 +19,7 @@ from proa.util.clock import Clock
 from proa.wire.http import Request
 
 _ANONYMOUS = UserInfo(ANONYMOUS, (UNAUTHENTICATED,))
-_WEBSOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."
+WEBSOCKET_TOKEN = "base64url.bearer.authorization.k8s.io."
 
 
 class Authentication:
@@ -70,8 +70,8 @@ def _bearer(request: Request) -> str | None:
             return token.strip() or None
         return None  # upstream passes over schemes that it doesn't know
     for protocol in request.header("sec-websocket-protocol").split(","):
-        if protocol.strip().startswith(_WEBSOCKET_TOKEN):
-            return _decoded(protocol.strip().removeprefix(_WEBSOCKET_TOKEN))
+        if protocol.strip().startswith(WEBSOCKET_TOKEN):
+            return _decoded(protocol.strip().removeprefix(WEBSOCKET_TOKEN))
     return None
 
 

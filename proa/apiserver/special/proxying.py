@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from proa.apiserver.authn.chain import WEBSOCKET_TOKEN
 from proa.apiserver.live import Live
 from proa.apiserver.server import HttpCall
 from proa.apiserver.special.connecting import Connections
@@ -25,6 +26,7 @@ from proa.wire.client import ClientResponse, Dial
 from proa.wire.http import Headers, Request, Response
 from proa.wire.stream import pipe
 
+_PROTOCOLS = "sec-websocket-protocol"
 # Headers of one connection, and credentials that are meant for the API server alone
 _NOT_PASSED = frozenset(
     (
@@ -212,8 +214,15 @@ def passed_headers(request: Request) -> Headers:
         if name not in _NOT_PASSED and not name.startswith(("impersonate-", "x-remote-"))
         for value in request.header_values(name)
     ]
+    if request.header("sec-websocket-protocol"):
+        headers = [(name, _without_token(value) if name == _PROTOCOLS else value) for name, value in headers]
     seen = [value for value in (request.header("x-forwarded-for"), request.peer_address) if value]
     return [*(one for one in headers if one[0] != "x-forwarded-for"), ("X-Forwarded-For", ", ".join(seen))]
+
+
+def _without_token(protocols: str) -> str:
+    """Returns WebSocket subprotocols but for the one that carries a bearer token."""
+    return ", ".join(one.strip() for one in protocols.split(",") if not one.strip().startswith(WEBSOCKET_TOKEN))
 
 
 def request_body(request: Request) -> bytes | AsyncIterator[bytes]:

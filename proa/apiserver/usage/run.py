@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from proa.apis.metrics.resources import GROUP, definitions
 from proa.apis.registry import ResourceDef
 from proa.apiserver.api import Core
-from proa.apiserver.live import Live, LiveIndex
+from proa.apiserver.live import Live, decode
 from proa.apiserver.special.nodes import Nodes
 from proa.apiserver.usage.plan import (
     Sample,
@@ -47,6 +47,7 @@ _BETWEEN_SECONDS = 1.0
 _ASK_SECONDS_MAX = 5.0
 _AT_ONCE_MAX = 32
 _BYTES_MAX = 16 << 20
+_BREATH_PODS = 500
 
 
 @dataclass(slots=True)
@@ -67,7 +68,6 @@ class UsageApi:
         self._known: dict[str, _Known] = {}
         self._asking: dict[str, asyncio.Task[_Known | None]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE_MAX)
-        self._pods_of = LiveIndex(live, PODS, lambda pod: ((pod.get("spec") or {}).get("nodeName") or "",))
 
     # ------------------------------------------------------------ handlers
 
@@ -91,22 +91,37 @@ class UsageApi:
                 resource = GVR("metrics.k8s.io", "v1beta1", "podmetrics")
                 raise not_found(resource, f"{request.namespace}/{request.name}")
             return found[0]
-        wanted = _selected(self._live.list(PODS, request.namespace), request.parameters)
+        pods = self._live.list(PODS, request.namespace) if request.namespace else await self._everywhere()
+        wanted = _selected(pods, request.parameters)
         return metrics_list("PodMetrics", await self._of_pods(wanted))
 
     async def _of_nodes(self, wanted: Iterable[Obj]) -> list[Obj]:
         now = self._clock.now()
         nodes = {name_of(one): one for one in wanted}
-        known = await self._measure(name for name, one in nodes.items() if not _is_simulated(one))
+        simulated: dict[str, list[Obj]] = {name: [] for name, one in nodes.items() if _is_simulated(one)}
+        known = await self._measure(name for name in nodes if name not in simulated)
+        for pod in await self._everywhere() if simulated else ():
+            on = simulated.get((pod.get("spec") or {}).get("nodeName") or "")
+            if on is not None:
+                on.append(pod)
         found = []
         for name, node in nodes.items():
             used: Usage | None = None
-            if _is_simulated(node):
-                used = simulated_node(self._pods_on(name), now.timestamp())
+            if name in simulated:
+                used = simulated_node(simulated[name], now.timestamp())
             elif name in known:
                 used = node_usage(known[name].old, known[name].new)
             if used is not None:
                 found.append(node_metrics(node, used, now))
+        return found
+
+    async def _everywhere(self) -> list[Obj]:
+        """Returns all pods; of tens of thousands, others get their turn in between."""
+        found: list[Obj] = []
+        for number, entry in enumerate(self._live.entries(PODS), 1):
+            found.append(decode(entry.value))
+            if not number % _BREATH_PODS:
+                await asyncio.sleep(0)
         return found
 
     async def _of_pods(self, wanted: Iterable[Obj]) -> list[Obj]:
@@ -128,11 +143,6 @@ class UsageApi:
                 if used:
                     found.append(pod_metrics(pod, used, now))
         return sorted(found, key=lambda one: (namespace_of(one), name_of(one)))
-
-    def _pods_on(self, node: str) -> list[Obj]:
-        keys = (key.partition("/") for key in self._pods_of.keys(node))
-        found = (self._live.get(PODS, name, namespace) for namespace, _, name in keys)
-        return [one for one in found if one is not None]
 
     # ------------------------------------------------------------ measuring
 
