@@ -13,6 +13,7 @@ from proa.cli.options import audit_options, cluster_options, find
 from proa.cluster.state import AuditSettings
 
 if TYPE_CHECKING:
+    from proa.apiserver.authn.frontproxy import FrontProxy
     from proa.client.kubeconfig import ClientConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,15 +50,62 @@ def _config(name: str | None, data_dir: Path | None, kubeconfig: Path | None, co
     return standalone.identity(find(name, data_dir), component)
 
 
+_REQUEST_HEADERS = {
+    "allowed-names": ("", "Common names that a front proxy may have [default: any]."),
+    "username-headers": ("X-Remote-User", "Headers that name the user."),
+    "uid-headers": ("X-Remote-Uid", "Headers that give the user's uid."),
+    "group-headers": ("X-Remote-Group", "Headers that name a group each."),
+    "extra-headers-prefix": ("X-Remote-Extra-", "How headers with more about the user begin."),
+}
+
+
+def _request_header_options(function: F) -> F:
+    for name, (default, about) in reversed(_REQUEST_HEADERS.items()):
+        function = click.option(
+            f"--requestheader-{name}", default=default, help=about, metavar="LIST", show_default=bool(default)
+        )(function)
+    return click.option(
+        "--requestheader-client-ca-file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Certificates of the authority of front proxies [default: the cluster's own].",
+    )(function)
+
+
 @click.command()
 @cluster_options
 @audit_options
-def apiserver(name: str | None, data_dir: Path | None, audit: AuditSettings) -> None:
-    """Run a cluster's API server alone."""
+@_request_header_options
+def apiserver(
+    name: str | None,
+    data_dir: Path | None,
+    audit: AuditSettings,
+    requestheader_client_ca_file: Path | None,
+    **headers: str,
+) -> None:
+    """Run a cluster's API server alone. Lists are separated by commas."""
     from proa.cluster.server import serve
 
     cluster = find(name, data_dir)
-    _run(serve(replace(cluster, audit=audit.over(cluster.audit)), alone=True))
+    front_proxy = _front_proxy(requestheader_client_ca_file, headers) if requestheader_client_ca_file else None
+    _run(serve(replace(cluster, audit=audit.over(cluster.audit)), alone=True, front_proxy=front_proxy))
+
+
+def _front_proxy(authority: Path, headers: dict[str, str]) -> FrontProxy:
+    """Returns the trust in front proxies that the options --requestheader-* describe."""
+    from proa.apiserver.authn.frontproxy import FrontProxy
+
+    lists = {
+        name.removeprefix("requestheader_"): [one.strip() for one in text.split(",") if one.strip()]
+        for name, text in headers.items()
+    }
+    return FrontProxy(
+        authorities=[authority.read_bytes()],
+        names=lists["allowed_names"],
+        user_headers=lists["username_headers"],
+        uid_headers=lists["uid_headers"],
+        group_headers=lists["group_headers"],
+        extra_prefixes=lists["extra_headers_prefix"],
+    )
 
 
 @click.command()

@@ -50,11 +50,22 @@ class Part(Protocol):
 
 
 class ControlPlane:
-    """A cluster's control plane in this process: all of it, or, `alone`, the API server without the others."""
+    """A cluster's control plane in this process: all of it, or, `alone`, the API server without the others.
 
-    def __init__(self, cluster: Cluster, clock: Clock | None = None, *, alone: bool = False) -> None:
+    `front_proxy` says whose word on users counts instead of that of the cluster's own front proxy.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock | None = None,
+        *,
+        alone: bool = False,
+        front_proxy: FrontProxy | None = None,
+    ) -> None:
         self.cluster = cluster
         self.alone = alone
+        self.front_proxy = front_proxy or own_front_proxy(cluster)
         self.clock = clock or SystemClock()
         self.context: ssl.SSLContext | None = None
         self.parts: list[Part] = []
@@ -67,7 +78,8 @@ class ControlPlane:
         """
         cluster, pki = self.cluster, self.cluster.path / "pki"
         self.context = server_context(pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt")
-        self.context.load_verify_locations(pki / "front-proxy-ca.crt")
+        for authority in self.front_proxy.authorities:
+            self.context.load_verify_locations(cadata=authority.decode())
         addresses = listen_addresses(cluster)
         (cluster.path / "logs").mkdir(exist_ok=True)
         options = Options(
@@ -81,9 +93,7 @@ class ControlPlane:
             ),
             service_range=cluster.service_range,
             service_account_key=(pki / "sa.key").read_bytes(),
-            front_proxy=FrontProxy(
-                authorities=[(pki / "front-proxy-ca.crt").read_bytes()], names=["front-proxy-client"]
-            ),
+            front_proxy=self.front_proxy,
             client_authority=(pki / "ca.crt").read_bytes(),
             proxy_certificate=pki / "front-proxy-client.crt",
             proxy_key=pki / "front-proxy-client.key",
@@ -193,6 +203,12 @@ def audit_options(cluster: Cluster) -> AuditOptions:
     )
 
 
+def own_front_proxy(cluster: Cluster) -> FrontProxy:
+    """Returns the trust in the cluster's own aggregator."""
+    authority = (cluster.path / "pki" / "front-proxy-ca.crt").read_bytes()
+    return FrontProxy(authorities=[authority], names=["front-proxy-client"])
+
+
 def listen_addresses(cluster: Cluster) -> list[str]:
     """Returns where the API server listens: as configured, or on this machine alone and the cluster's segment."""
     if cluster.bind_addresses:
@@ -200,9 +216,9 @@ def listen_addresses(cluster: Cluster) -> list[str]:
     return ["127.0.0.1", nodes.host_address(cluster)] if cluster.nodes else ["127.0.0.1"]
 
 
-async def serve(cluster: Cluster, *, alone: bool = False) -> None:
+async def serve(cluster: Cluster, *, alone: bool = False, front_proxy: FrontProxy | None = None) -> None:
     """Runs the control plane until SIGTERM or SIGINT."""
-    plane = ControlPlane(cluster, alone=alone)
+    plane = ControlPlane(cluster, alone=alone, front_proxy=front_proxy)
     logs.dump_on_signal()
     try:
         await plane.start()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -227,3 +230,33 @@ def test_impersonation_headers() -> None:
         with pytest.raises(StatusError) as error:
             impersonated(request({header: "g"}))
         assert error.value.code == 400
+
+
+def test_front_proxies_are_configured_as_upstream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from proa.cli import components
+    from proa.cluster.state import Cluster
+
+    asked: dict[str, Any] = {}
+
+    async def serve(cluster: Any, **options: Any) -> None:
+        asked.update(options)
+
+    monkeypatch.setattr("proa.cluster.server.serve", serve)
+    cluster = Cluster(name="c", directory=str(tmp_path), port=1, segment=1)
+    monkeypatch.setattr(components, "find", lambda *_: cluster)
+    monkeypatch.setattr(components, "_run", asyncio.run)
+    (tmp_path / "ca.crt").write_text("PEM")
+    options = ["--requestheader-client-ca-file", str(tmp_path / "ca.crt"), "--requestheader-allowed-names", "a, b"]
+    options += ["--requestheader-username-headers", "X-User,X-Remote-User"]
+    done = CliRunner().invoke(components.apiserver, options)
+    assert done.exit_code == 0, done.output
+    proxy = asked["front_proxy"]
+    assert (proxy.authorities, proxy.names) == ([b"PEM"], ["a", "b"])
+    assert proxy.group_headers == ["X-Remote-Group"]
+    named = request({"x-user": "jane", "x-remote-group": "g", "x-remote-extra-scopes": "s"})
+    assert proxy.user(named, "a") == UserInfo("jane", ("g",), "", {"scopes": ("s",)})
+    assert proxy.user(named, "c") is None
+    CliRunner().invoke(components.apiserver, [])
+    assert asked["front_proxy"] is None
