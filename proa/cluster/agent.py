@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -35,6 +34,7 @@ from proa.network.run import Network, Settings
 from proa.network.tools import CommandError, run
 from proa.proxy.plan import NodeFacts
 from proa.proxy.run import Proxy
+from proa.util import collector
 from proa.util.clock import SystemClock
 from proa.wire.server import run as run_loop
 
@@ -144,8 +144,7 @@ class Agent:
             await self.policies.start()
             group.create_task(self._serve_dns())
             await self.proxy.synced.wait()
-            gc.collect()
-            gc.freeze()
+            collector.settle()
 
     async def _wait_for_server(self) -> None:
         """Waits until the API server serves this agent, so that the parts start with answers and not with retries."""

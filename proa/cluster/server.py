@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import gc
 import importlib
 import logging
 import signal
@@ -30,6 +29,7 @@ from proa.client.observing import ObservingClient
 from proa.cluster import addons, logs, nodes, state
 from proa.cluster.problems import Problem
 from proa.cluster.state import Cluster
+from proa.util import collector
 from proa.util.clock import Clock, SystemClock
 from proa.wire.server import run as run_loop
 from proa.wire.tls import client_context, server_context
@@ -118,10 +118,7 @@ class ControlPlane:
             if cluster.simulated_nodes:
                 await self._start_simulated_nodes()
         self._tasks.append(asyncio.create_task(self._renew_certificates(), name="certificates"))
-        # What lives now lives for ever: keep it out of every later collection.
-        gc.collect()
-        gc.freeze()
-        gc.enable()
+        collector.settle()
 
     async def stop(self) -> None:
         for task in self._tasks:

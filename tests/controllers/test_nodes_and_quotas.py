@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proa.client.resources import LEASES, NODES, PODS, RESOURCEQUOTAS, SECRETS
-from proa.controllers.nodeipam.plan import next_free
+from proa.controllers.nodeipam.plan import Pool
 from proa.controllers.nodettl.run import ttl_seconds
 from proa.controllers.runtime import Options
 from proa.controllers.tainteviction.plan import seconds_to_stay
@@ -215,7 +215,13 @@ def test_ended_pods_beyond_the_number_are_collected_oldest_first() -> None:
     ],
 )
 def test_address_ranges(cidr: str, mask: int, taken: list[str], expected: str | None) -> None:
-    assert next_free(cidr, mask, taken) == expected
+    pool = Pool(cidr, mask)
+    for one in taken:
+        pool.take(one)
+    assert pool.next_free() == expected
+    for one in taken:
+        pool.free(one)
+    assert pool.next_free() == f"{cidr.partition('/')[0]}/{mask}"
 
 
 def test_every_node_gets_a_range() -> None:

@@ -16,6 +16,7 @@ UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 REPORTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 UNHEALTHY_SHARE_MAX = 0.55
+EVICTIONS_PER_SECOND_MAX = 0.1
 
 # (condition, its status) -> the taint that keeps new pods away
 _TAINT_BY_CONDITION: Mapping[tuple[str, str], str] = {
@@ -157,4 +158,4 @@ def evictions_per_second(zone: Zone, all_lost: bool) -> float:
         return 0.0
     if zone.disruption is Disruption.PARTIAL:
         return 0.01 if zone.size > 50 else 0.0
-    return 0.1
+    return EVICTIONS_PER_SECOND_MAX

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from proa.client.resources import LEASES, NODES, PODS
 from proa.controllers.conditions import find
 from proa.controllers.indexes import NODE_INDEX, by_node
 from proa.controllers.nodelifecycle.plan import (
+    EVICTIONS_PER_SECOND_MAX,
     Disruption,
     conditions,
     evicting,
@@ -128,11 +130,13 @@ class NodeLifecycleController(Controller):
             self._tainted_at[zone_of(node)] = self.clock.monotonic()
 
     def _may_evict(self, node: Obj) -> bool:
+        since = self.clock.monotonic() - self._tainted_at.get(zone_of(node), -math.inf)
+        if since < 1 / EVICTIONS_PER_SECOND_MAX:
+            return False  # without a look at thousands of nodes
         found = zones(self._nodes.objects())
         zone = found[zone_of(node)]
         rate = evictions_per_second(zone, all(one.disruption is Disruption.FULL for one in found.values()))
-        last = self._tainted_at.get(zone_of(node))
-        return rate > 0 and (last is None or self.clock.monotonic() - last >= 1 / rate)
+        return rate > 0 and since >= 1 / rate
 
     async def _mark_pods(self, node: str) -> None:
         """Takes the pods of a node that is not ready out of service."""

@@ -17,6 +17,7 @@ from proa.client.informer import Informers
 from proa.client.interface import MERGE_PATCH, Client, DeleteOptions
 from proa.client.resources import LEASES, NODES, PODS
 from proa.client.workqueue import ShutDown, WorkQueue
+from proa.kubelet.simulated.addresses import Addresses
 from proa.kubelet.simulated.plan import Life, Step, plan, usage_annotations
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, key_of, name_of, namespace_of, split_key, uid_of
@@ -28,7 +29,11 @@ SIMULATED = "proa.dev/simulated"
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
-WORKERS = 16
+# Nodes beyond the first 2,000 make all of them renew less often, so that leases cost a tenth of a core at most. At
+# 25 s, one renewal may still fail before a node counts as silent (50 s).
+RENEW_SECONDS_PER_NODE = 1 / 200
+RENEW_SECONDS_MAX = 25.0
+WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,8 @@ class NodeTemplate:
     taints: Sequence[Obj] = ()
     zones: Sequence[str] = ()
     name_prefix: str = "simulated"
-    addresses: str = "100.64.0.0/10"  # nodes' and pods' addresses; nothing ever listens there
+    # Nothing ever listens there. The first quarter is for nodes; each node gets a part of the rest for its pods.
+    addresses: str = "100.64.0.0/10"
 
 
 class SimulatedNodes:
@@ -58,7 +64,7 @@ class SimulatedNodes:
         template: NodeTemplate | None = None,
         lives: Sequence[Life] = (),
         *,
-        renew_seconds: float = RENEW_SECONDS,
+        renew_seconds: float | None = None,
     ) -> None:
         self.lives = list(lives)
         self.template = template or NodeTemplate()
@@ -66,11 +72,11 @@ class SimulatedNodes:
         self._numbers = {name: number for number, name in enumerate(self.names)}
         self._client = client
         self._clock = clock
-        self._renew_seconds = renew_seconds
+        self._renew_seconds = renew_seconds or min(
+            max(RENEW_SECONDS, count * RENEW_SECONDS_PER_NODE), RENEW_SECONDS_MAX
+        )
         self._stopped: set[str] = set()
-        self._network = ipaddress.ip_network(self.template.addresses)
-        self._next_address = count + 1
-        self._addresses: dict[str, str] = {}
+        self._addresses = Addresses(ipaddress.ip_network(self.template.addresses), count, self.template.pods)
         self._pods = informers.informer(PODS)
         self._queue: WorkQueue[str] = WorkQueue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,9 +124,6 @@ class SimulatedNodes:
 
         await asyncio.gather(*(some() for _ in range(WORKERS)))
 
-    def _address(self, number: int) -> str:
-        return str(self._network[number])
-
     def _node(self, name: str) -> Obj:
         template, number, now = self.template, self._numbers[name], rfc3339(self._clock.now())
         labels = {
@@ -139,12 +142,15 @@ class SimulatedNodes:
         good.append(("PIDPressure", "KubeletHasSufficientPID"))
         conditions = [_node_condition(kind, "False", reason, now) for kind, reason in good]
         conditions.append(_node_condition("Ready", "True", "KubeletReady", now))
-        address = self._address(number + 1)
+        address, part = self._addresses.node(number), self._addresses.part(number)
+        spec: Obj = {"podCIDR": part, "podCIDRs": [part]}
+        if template.taints:
+            spec["taints"] = [dict(taint) for taint in template.taints]
         return {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": name, "labels": labels, "annotations": {SIMULATED: "true"}},
-            "spec": {"taints": [dict(taint) for taint in template.taints]} if template.taints else {},
+            "spec": spec,
             "status": {
                 "capacity": capacity,
                 "allocatable": capacity,
@@ -172,25 +178,34 @@ class SimulatedNodes:
         except StatusError as error:
             if error.code != 409:
                 raise
-        await self._client.patch(NODES, name, {"status": node["status"]}, patch_type=MERGE_PATCH, subresource="status")
-        await self._renew_lease(name)
+            status = {"status": node["status"]}
+            await self._client.patch(NODES, name, status, patch_type=MERGE_PATCH, subresource="status")
+        try:
+            await self._client.create(LEASES, self._lease(name), LEASE_NAMESPACE)
+        except StatusError as error:
+            if error.code != 409:
+                raise
+            await self._renew_lease(name)
+
+    def _lease(self, name: str) -> Obj:
+        now = rfc3339_micro(self._clock.now())
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
+        }
 
     async def _renew_lease(self, name: str) -> None:
         if name in self._stopped:
             return
-        now = rfc3339_micro(self._clock.now())
+        lease = self._lease(name)
         try:
-            patch = {"spec": {"renewTime": now, "holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS}}
+            patch = {"spec": lease["spec"]}
             await self._client.patch(LEASES, name, patch, LEASE_NAMESPACE, patch_type=MERGE_PATCH)
         except StatusError as error:
             if error.code != 404:
                 raise
-            lease = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
-                "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
-            }
             await self._client.create(LEASES, lease, LEASE_NAMESPACE)
 
     async def _renew(self) -> None:
@@ -205,12 +220,16 @@ class SimulatedNodes:
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}
-        if (pod.get("spec") or {}).get("nodeName") not in self._numbers:
+        number = self._numbers.get((pod.get("spec") or {}).get("nodeName") or "")
+        if number is None:
             return
         if new is None:
-            self._addresses.pop(uid_of(pod), None)
-        else:
-            self._queue.add(key_of(pod))
+            self._addresses.free(number, uid_of(pod))
+            return
+        known = (pod.get("status") or {}).get("podIP")
+        if known and old is None:  # another simulator gave it before this one started
+            self._addresses.keep(number, uid_of(pod), known)
+        self._queue.add(key_of(pod))
 
     async def _work(self) -> None:
         while True:
@@ -236,17 +255,12 @@ class SimulatedNodes:
         if node not in self._numbers or node in self._stopped:
             return
         life = next((one for one in self.lives if one.matches(pod)), _JUST_RUNS)
-        step = plan(pod, life, self._pod_address(pod), self._address(self._numbers[node] + 1), self._clock.now())
+        number = self._numbers[node]
+        pod_ip = (pod.get("status") or {}).get("podIP") or self._addresses.pod(number, uid_of(pod))
+        step = plan(pod, life, pod_ip, self._addresses.node(number), self._clock.now())
         await self._carry_out(pod, step, usage_annotations(life) if life.usage else {})
         if step.after_seconds:  # what is due at once follows from the change that was just written
             self._queue.add_after(key, step.after_seconds)
-
-    def _pod_address(self, pod: Obj) -> str:
-        known = (pod.get("status") or {}).get("podIP") or self._addresses.get(uid_of(pod))
-        if known is None:
-            known = self._addresses[uid_of(pod)] = self._address(self._next_address)
-            self._next_address += 1
-        return str(known)
 
     async def _carry_out(self, pod: Obj, step: Step, annotations: Mapping[str, str]) -> None:
         name, namespace = name_of(pod), namespace_of(pod)
