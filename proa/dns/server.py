@@ -16,6 +16,7 @@ from proa.dns.records import CNAME, Resolver
 
 _FORWARD_SECONDS = 2.0
 _FORWARDS_MAX = 256
+_FREE_PORT_ATTEMPTS = 10
 _TCP_IDLE_SECONDS = 10.0
 
 
@@ -44,6 +45,17 @@ class DnsServer:
 
     async def start(self) -> None:
         """Listens; raises OSError if an address or the port is taken."""
+        wanted = self.port
+        for attempt in range(_FREE_PORT_ATTEMPTS):
+            try:
+                return await self._listen()
+            except OSError:
+                await self.stop()
+                if wanted or attempt == _FREE_PORT_ATTEMPTS - 1:
+                    raise
+                self.port = wanted  # one that is free for UDP may be taken for TCP
+
+    async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         for address in self._addresses:
             transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), (address, self.port))
@@ -56,6 +68,8 @@ class DnsServer:
             transport.close()
         for server in self._servers:
             server.close()
+        self._transports.clear()
+        self._servers.clear()
         for task in self._tasks:
             task.cancel()
 
