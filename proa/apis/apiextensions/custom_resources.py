@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from proa.apis import tables
-from proa.apis.apiextensions import embedded, json_path, structural, values
+from proa.apis.apiextensions import acceptance, embedded, json_path, structural, values
 from proa.apis.apiextensions.forms import Form, SchemaOf
 from proa.apis.apiextensions.naming import TERMINATING, is_true
 from proa.apis.define import READ_WRITE, SCALE
@@ -118,7 +118,8 @@ class CustomResourceStrategy(Strategy):
         return self._validate(obj, old)
 
     def _validate(self, obj: Obj, old: Obj | None) -> Errors:
-        errors = _type_meta(obj, self.kind) + values.validate(obj, self.schema, old=old) + self._scale(obj)
+        found = [] if self._accepts(obj) else values.validate(obj, self.schema, old=old)
+        errors = _type_meta(obj, self.kind) + found + self._scale(obj)
         return errors + self.check_rules(obj, old, errors)
 
     def check_rules(self, obj: Obj, old: Obj | None, errors: Errors) -> Errors:
@@ -134,6 +135,14 @@ class CustomResourceStrategy(Strategy):
         return said
 
     @cached_property
+    def _accepts(self) -> Callable[[Any], bool]:
+        return acceptance.compiled(self.schema)
+
+    @cached_property
+    def _accepts_status(self) -> Callable[[Any], bool]:
+        return acceptance.compiled((self.schema.get("properties") or {}).get("status") or {}, root=False)
+
+    @cached_property
     def _rules(self) -> Rules | None:
         if not any(schema.get(structural.RULES) for _, _, schema in structural.walk(self.schema, "")):
             return None
@@ -147,7 +156,9 @@ class CustomResourceStrategy(Strategy):
 
     def _status(self, obj: Obj, old: Obj) -> Errors:
         schema = (self.schema.get("properties") or {}).get("status")
-        return values.validate(obj["status"], schema, "status", old.get("status")) if schema and "status" in obj else []
+        if not schema or "status" not in obj or self._accepts_status(obj["status"]):
+            return []
+        return values.validate(obj["status"], schema, "status", old.get("status"))
 
     def selectable_fields(self, obj: Obj) -> Mapping[str, str]:
         return {path.removeprefix("."): _text(json_path.find(path, obj)) for path in self.selectable}

@@ -159,7 +159,7 @@ def validate(value: Any, schema: Obj, path: str = "", old: Any = None) -> list[F
 
     What is wrong with a part of `old` that did not change is not held against the value (KEP 4008, ratcheting).
     """
-    errors = _value(value, schema, path)
+    errors = check(value, schema, path)
     if errors and old is not None:
         errors = _changed(value, old, schema, path)
     listed = _lists(value, schema, path)
@@ -174,8 +174,8 @@ def _changed(value: Any, old: Any, schema: Obj, path: str) -> list[FieldError]:
         return []
     parts = _parts(value, old, schema, path)
     if not parts:
-        return _value(value, schema, path)
-    own = _value(value, _without_parts(schema), path)
+        return check(value, schema, path)
+    own = check(value, _without_parts(schema), path)
     return own + [error for part in parts for error in part()]
 
 
@@ -188,7 +188,7 @@ def _parts(value: Any, old: Any, schema: Obj, path: str) -> list[Callable[[], li
     made: list[Callable[[], list[FieldError]]] = []
 
     def add(one: Any, before: Any, below: Obj, where: str) -> None:
-        made.append(lambda: _value(one, below, where) if before is None else _changed(one, before, below, where))
+        made.append(lambda: check(one, below, where) if before is None else _changed(one, before, below, where))
 
     if isinstance(value, dict):
         known = old if isinstance(old, dict) and schema.get("x-kubernetes-map-type") != "atomic" else {}
@@ -228,7 +228,8 @@ def _invalid(path: str, value: Any, detail: str) -> FieldError:
     return FieldError(INVALID, path, value, f"{path} in body {detail}")
 
 
-def _value(value: Any, schema: Obj, path: str) -> list[FieldError]:
+def check(value: Any, schema: Obj, path: str) -> list[FieldError]:
+    """Checks types, bounds and branches; see `validate`."""
     if value is None and schema.get("nullable"):
         return []
     errors = _type(value, schema, path)
@@ -239,7 +240,7 @@ def _value(value: Any, schema: Obj, path: str) -> list[FieldError]:
     if found == "string":
         errors += _string(value, schema, path)
     elif found in ("integer", "number"):
-        errors += _number(value, schema, path)
+        errors += check_number(value, schema, path)
     elif found == "array":
         errors += _array(value, schema, path)
     elif found == "object":
@@ -281,7 +282,7 @@ def _string(value: str, schema: Obj, path: str) -> list[FieldError]:
     return errors
 
 
-def _number(value: int | float, schema: Obj, path: str) -> list[FieldError]:
+def check_number(value: int | float, schema: Obj, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     wanted, kind = schema.get("type") or "", schema.get("format") or ""
     factor, most, least = schema.get("multipleOf"), schema.get("maximum"), schema.get("minimum")
@@ -313,7 +314,7 @@ def _array(value: list[Any], schema: Obj, path: str) -> list[FieldError]:
         errors.append(FieldError(TOO_MANY, path, len(value), f"{len(value)}: must have at most {most} items"))
     if isinstance(items, dict):
         for index, item in enumerate(value):
-            errors += _value(item, items, f"{path}[{index}]")
+            errors += check(item, items, f"{path}[{index}]")
     return errors
 
 
@@ -328,9 +329,9 @@ def _object(value: Obj, schema: Obj, path: str) -> list[FieldError]:
     properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
     for key, item in value.items():
         if key in properties:
-            errors += _value(item, properties[key], _join(path, key))
+            errors += check(item, properties[key], _join(path, key))
         elif isinstance(additional, dict):
-            errors += _value(item, additional, _join(path, key))
+            errors += check(item, additional, _join(path, key))
     return errors
 
 
@@ -341,11 +342,11 @@ def _nowhere(path: str, detail: str) -> FieldError:
 def _combinations(value: Any, schema: Obj, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if schema.get("anyOf"):
-        results = [_value(value, one, path) for one in schema["anyOf"]]
+        results = [check(value, one, path) for one in schema["anyOf"]]
         if all(results):
             errors += [_nowhere(path, "must validate at least one schema (anyOf)"), *min(results, key=len)]
     if schema.get("oneOf"):
-        results = [_value(value, one, path) for one in schema["oneOf"]]
+        results = [check(value, one, path) for one in schema["oneOf"]]
         valid = sum(not one for one in results)
         detail = "must validate one and only one schema (oneOf)."
         if not valid:
@@ -353,13 +354,13 @@ def _combinations(value: Any, schema: Obj, path: str) -> list[FieldError]:
         elif valid > 1:
             errors.append(_nowhere(path, f"{detail} Found {valid} valid alternatives"))
     if schema.get("allOf"):
-        results = [_value(value, one, path) for one in schema["allOf"]]
+        results = [check(value, one, path) for one in schema["allOf"]]
         valid = sum(not one for one in results)
         if valid < len(results):
             how = "" if valid else ". None validated"
             errors.append(_nowhere(path, f"must validate all the schemas (allOf){how}"))
             errors += [error for one in results for error in one]
-    if schema.get("not") is not None and not _value(value, schema["not"], path):
+    if schema.get("not") is not None and not check(value, schema["not"], path):
         errors.append(_nowhere(path, "must not validate the schema (not)"))
     return errors
 
@@ -370,7 +371,7 @@ def _combinations(value: Any, schema: Obj, path: str) -> list[FieldError]:
 def _lists(value: Any, schema: Obj | None, path: str) -> list[FieldError]:
     schema = schema or {}
     if isinstance(value, list):
-        errors = _unique(value, schema, path)
+        errors = duplicates(value, schema, path)
         for index, item in enumerate(value):
             errors += _lists(item, schema.get("items"), f"{path}[{index}]")
         return errors
@@ -385,7 +386,7 @@ def _lists(value: Any, schema: Obj | None, path: str) -> list[FieldError]:
     return errors
 
 
-def _unique(value: list[Any], schema: Obj, path: str) -> list[FieldError]:
+def duplicates(value: list[Any], schema: Obj, path: str) -> list[FieldError]:
     kind = schema.get("x-kubernetes-list-type")
     if kind == "map":
         keys = schema.get("x-kubernetes-list-map-keys") or []
