@@ -91,6 +91,26 @@ def test_patterns_search_and_never_backtrack() -> None:
     assert not patterns.matches("(a+)+$", "a" * 50_000 + "b")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("^a+$", ""),
+        ("a(b", "missing closing ): `a(b`"),
+        ("a[b", "missing closing ]: `[b`"),
+        ("(?=x)", "invalid or unsupported Perl syntax: `(?=`"),
+        ("[z-a]", "invalid character class range: `z-a`"),
+        ("a**", "invalid nested repetition operator: `**`"),
+        ("*a", "missing argument to repetition operator: `*`"),
+        ("a{2000}", "invalid repeat count: `{2000}`"),
+        ("a)", "unexpected ): `a)`"),
+        ("é\\", "trailing backslash at end of expression: ``"),
+    ],
+)
+def test_what_is_wrong_with_a_pattern(pattern: str, problem: str) -> None:
+    assert patterns.problem(pattern) == (f"error parsing regexp: {problem}" if problem else "")
+    assert not (problem and patterns.matches(pattern, "a"))
+
+
 def test_nulls_give_way_to_defaults_or_vanish() -> None:
     schema: Obj = {
         "type": "object",

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
+from proa.meta import regexps
 from proa.meta.cel.library.formatting import format_text
 from proa.meta.cel.syntax import CelError
 
 
-@lru_cache(maxsize=512)
-def pattern(text: str) -> Any:
-    import re2
-
+def pattern(expression: str) -> Any:
     try:
-        return re2.compile(text)
-    except re2.error as error:
-        raise CelError(f"error parsing regexp: {error}") from None
+        return regexps.compiled(expression)
+    except regexps.BadPattern as bad:
+        raise CelError(str(bad)) from None
 
 
 def _matches(text: str, expression: str) -> bool:
-    return pattern(expression).search(text) is not None
+    try:
+        return regexps.found(expression, text)
+    except regexps.BadPattern as bad:
+        raise CelError(str(bad)) from None
 
 
 def _find(text: str, expression: str) -> str:
