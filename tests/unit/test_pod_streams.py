@@ -12,7 +12,15 @@ import pytest
 from proa.apiserver.app import ApiServer, Options
 from proa.client.interface import UserInfo
 from proa.client.local import LocalClient
-from proa.client.resources import NODES, PODS, SERVICEACCOUNTS
+from proa.client.resources import (
+    MUTATINGADMISSIONPOLICIES,
+    MUTATINGADMISSIONPOLICYBINDINGS,
+    NODES,
+    PODS,
+    SERVICEACCOUNTS,
+    VALIDATINGADMISSIONPOLICIES,
+    VALIDATINGADMISSIONPOLICYBINDINGS,
+)
 from proa.cluster.pki import COMPONENTS, Pki, api_server, node_leaves
 from proa.wire import portforward, remotecommand
 from proa.wire.client import HttpClient
@@ -224,3 +232,56 @@ async def test_a_dead_kubelet_is_an_error(world: World) -> None:
     assert (status, msgspec.json.decode(body)["message"].startswith("error dialing backend")) == (500, True)
     with pytest.raises(UpgradeRefused):
         await remotecommand.connect(world.client, f"{POD}/exec?command=x&stdout=1", ALL)
+
+
+async def test_connections_are_asked_about_with_their_options(world: World) -> None:
+    """A policy allows reading with exec, one port, and one path of the proxy; another changes the command."""
+    local = LocalClient(world.server.api, UserInfo("test", ("system:masters",)))
+    rule = {
+        "operations": ["CONNECT"],
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "resources": ["pods/exec", "pods/attach", "pods/portforward", "pods/proxy"],
+    }
+    by_kind = (
+        "object.kind == 'PodExecOptions' ? object.command[0] == 'cat' && object.stdin && request.name == 'web' :"
+        "object.kind == 'PodPortForwardOptions' ? object.ports == [8080] :"
+        "object.kind == 'PodProxyOptions' ? object.path == '/fine' : false"
+    )
+    shown = "request.operation + ' ' + request.kind.kind + ' ' + request.subResource"
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": by_kind, "messageExpression": shown}],
+    }
+    await local.create(VALIDATINGADMISSIONPOLICIES, {"metadata": {"name": "p"}, "spec": spec})
+    binding = {"policyName": "p", "validationActions": ["Deny"]}
+    await local.create(VALIDATINGADMISSIONPOLICYBINDINGS, {"metadata": {"name": "p"}, "spec": binding})
+    refused = {
+        f"{POD}/exec?command=rm&stdin=1": "CONNECT PodExecOptions exec",
+        f"{POD}/attach?stdin=1": "CONNECT PodAttachOptions attach",
+        f"{POD}/portforward?ports=22": "CONNECT PodPortForwardOptions portforward",
+        f"{POD}/proxy/secret": "CONNECT PodProxyOptions proxy",
+    }
+    for url, said in refused.items():
+        status, body = await answer(world, url, "POST" if "proxy" not in url else "GET")
+        assert status == 422
+        assert msgspec.json.decode(body)["message"].endswith(f"denied request: {said}")
+    assert (await answer(world, f"{POD}/proxy/fine"))[0] == 200
+    command = await remotecommand.connect(world.client, f"{POD}/exec?command=cat&stdin=1&stdout=1&stderr=1", ALL)
+    await command.close()
+    # What a mutating policy makes of the options is what happens.
+    change = {"patchType": "JSONPatch", "jsonPatch": {"expression": _REPLACED}}
+    mutating = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "matchConditions": [{"name": "exec", "expression": "object.kind == 'PodExecOptions'"}],
+        "mutations": [change],
+        "reinvocationPolicy": "Never",
+    }
+    await local.create(MUTATINGADMISSIONPOLICIES, {"metadata": {"name": "m"}, "spec": mutating})
+    await local.create(MUTATINGADMISSIONPOLICYBINDINGS, {"metadata": {"name": "m"}, "spec": {"policyName": "m"}})
+    command = await remotecommand.connect(world.client, f"{POD}/exec?command=rm&stdin=1&stdout=1&stderr=1", ALL)
+    await command.close()
+    assert "command=cat" in world.kubelet.asked[-1]
+
+
+_REPLACED = "[JSONPatch{op: 'replace', path: '/command/0', value: 'cat'}]"
