@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.cluster.conftest import RunningCluster
+from tests.cluster.conftest import RunningCluster, proa
 from tests.cluster.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -184,6 +184,25 @@ def test_kubelets_get_client_certificates_by_themselves(requests: Requests, as_n
     assert requests.get(foreign)["status"] == {}
     wrong = requests.ask(KUBELET_CLIENT, user, ["system:nodes"], names=["a.example.com"])
     assert "not allowed" in requests.refused(wrong)
+
+
+def test_a_new_node_gets_its_certificate_with_a_token(
+    cluster: RunningCluster, requests: Requests, tmp_path: Path
+) -> None:
+    token = proa("token", "create", *cluster.options).stdout.split()[-1]
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    bootstrap = tmp_path / "bootstrap-kubeconfig"
+    bootstrap.write_text(yaml.safe_dump(config))
+    with_token = ("--kubeconfig", str(bootstrap))
+    name = requests.ask(KUBELET_CLIENT, "system:node:new", ["system:nodes"], as_user=with_token)
+    certificate = requests.issued(name)
+    assert requests.get(name)["spec"]["username"] == f"system:bootstrap:{token.partition('.')[0]}"
+    assert requests.condition(name, "Approved")["reason"] == "AutoApproved"
+    assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "system:node:new"
+    # The token is for asking only.
+    refused = cluster.run(*with_token, "get", "nodes", check=False)
+    assert refused.returncode == 1 and "forbidden" in refused.stderr
 
 
 def test_serving_certificates_of_kubelets(
