@@ -18,6 +18,7 @@ from pathlib import Path
 from proa.apis.all import RESOURCES
 from proa.apis.bootstrap_objects import policies
 from proa.apis.metrics.resources import API_SERVICE
+from proa.apiserver import encryption
 from proa.apiserver.admission.defaults import default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.aggregator.remote import Clients
@@ -58,7 +59,9 @@ from proa.apiserver.webhookcaller import WebhookCaller
 from proa.client.resources import IPADDRESSES, SERVICES
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, labels_of, name_of
-from proa.storage.interface import Conflict, Store
+from proa.storage.encryption import Rule
+from proa.storage.interface import Conflict
+from proa.storage.logstore import LogStore
 from proa.storage.memory import memory_store
 from proa.util.clock import Clock, SystemClock
 from proa.wire import server as wire
@@ -94,10 +97,10 @@ class Options:
     # The certificate with which extension API servers are asked in the name of users, and its key, as files.
     proxy_certificate: Path | None = None
     proxy_key: Path | None = None
-    # Where requests are logged (None: nowhere), and the keys that encrypt secrets on disk, 32 bytes each, the first
-    # for what is written (none: not encrypted).
+    # What is audited, and what says how secrets are encrypted on disk (None: they are not), asked again when it may
+    # have changed; it raises ValueError.
     audit: AuditOptions = field(default_factory=AuditOptions)
-    encryption_keys: Sequence[bytes] = ()
+    encryption: Callable[[], Sequence[Rule]] | None = None
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
     event_ttl_seconds: float = 3600.0
@@ -172,7 +175,7 @@ def default_parts(around: Surroundings) -> Parts:
     )
 
 
-def open_store(url: str, retention_seconds: float, encryption_keys: Sequence[bytes] = ()) -> Store:
+def open_store(url: str, retention_seconds: float, encryption: Sequence[Rule] = ()) -> LogStore:
     """Returns the store that a URL names, not yet started; raises ValueError."""
     if url == "memory":
         return memory_store(retention_seconds=retention_seconds)
@@ -183,7 +186,7 @@ def open_store(url: str, retention_seconds: float, encryption_keys: Sequence[byt
 
     path = Path(rest if separator and "/" not in scheme else url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return sqlite_store(path, retention_seconds=retention_seconds, encryption_keys=encryption_keys)
+    return sqlite_store(path, retention_seconds=retention_seconds, encryption=encryption)
 
 
 class ApiServer:
@@ -197,7 +200,8 @@ class ApiServer:
     ) -> None:
         self.options = options
         self.clock = clock or SystemClock()
-        self.store = open_store(options.store, options.retention_seconds, options.encryption_keys)
+        rules = options.encryption() if options.encryption is not None else ()
+        self.store = open_store(options.store, options.retention_seconds, rules)
         self.resources = Resources(RESOURCES)
         self.live = Live(self.store, self.resources)
         keys = SigningKeys(options.service_account_issuer, options.service_account_key)
@@ -241,6 +245,8 @@ class ApiServer:
         metrics.audit = self.audit
         metrics.install(self.http)
         fairness_debug.install(self.http, self.gate, self.clock)
+        if options.encryption is not None and self.store.encrypted is not None:
+            encryption.install(self.http, self.store.encrypted, options.encryption)
         self._install_openid()
         OpenApi(self.resources, RemoteSpecs(self.aggregator.remotes)).install(self.http)
         self.custom_resources = CustomResources(self.api)

@@ -22,6 +22,7 @@ _VERBS = {
     "image": ("image", "Build, load and list images."),
     "server": ("server", "Run a control plane in the foreground."),
     "agent": ("agent", "Run a node's agent in the foreground."),
+    "encryption": ("encryption", "Show and change the keys that encrypt secrets on disk."),
     "token": ("token", "Make tokens with which nodes join."),
     "apiserver": ("components", "Run the API server alone."),
     "scheduler": ("components", "Run the scheduler alone."),

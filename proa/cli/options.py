@@ -87,6 +87,20 @@ def audit_options(function: F) -> F:
     return found
 
 
+def encryption_options(function: F) -> F:
+    """Adds what says which resources are encrypted on disk, and with which keys."""
+    for option in (
+        click.option(
+            "--encryption-provider-config", "encryption_config", type=_FILE, help="An EncryptionConfiguration."
+        ),
+        click.option(
+            "--encrypt", "encrypted_resources", multiple=True, help="A resource to encrypt on disk [default: secrets]."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def find(name: str | None, data_dir: Path | None) -> Cluster:
     """Returns the cluster that the options mean; raises Problem if there is none."""
     if data_dir is None:

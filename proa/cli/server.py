@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from proa.cli.options import audit_options, cluster_options
+from proa.cli.options import audit_options, cluster_options, encryption_options
 from proa.cluster.state import AuditSettings
 
 
@@ -18,6 +18,7 @@ from proa.cluster.state import AuditSettings
 @click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
 @click.option("--simulated-nodes", default=0, type=click.IntRange(0), help="Nodes that only pretend to run pods.")
 @audit_options
+@encryption_options
 def server(
     name: str | None,
     data_dir: Path | None,
@@ -27,6 +28,8 @@ def server(
     store: str,
     simulated_nodes: int,
     audit: AuditSettings,
+    encryption_config: Path | None,
+    encrypted_resources: tuple[str, ...],
 ) -> None:
     """Run a control plane in the foreground, without nodes of its own. Its kubeconfig is in the data directory."""
     from proa.cluster import logs
@@ -43,6 +46,8 @@ def server(
         store=store,
         simulated_nodes=simulated_nodes,
         audit=audit,
+        encryption_config=encryption_config,
+        encrypted_resources=encrypted_resources,
     )
     logs.configure()
     run(serve(cluster))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from proa.cli.options import audit_options, cluster_options
+from proa.cli.options import audit_options, cluster_options, encryption_options
 from proa.cluster.state import AuditSettings
 
 
@@ -23,6 +23,7 @@ from proa.cluster.state import AuditSettings
     "--scheduler-plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with plugins."
 )
 @audit_options
+@encryption_options
 @click.option("--merge/--no-merge", default=True, help="Put context proa-NAME into your kubeconfig [default: yes].")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but problems.")
 def up(
@@ -38,6 +39,8 @@ def up(
     merge: bool,
     quiet: bool,
     audit: AuditSettings,
+    encryption_config: Path | None,
+    encrypted_resources: tuple[str, ...],
 ) -> None:
     """Start a cluster and wait until it is ready."""
     from proa.cluster import state
@@ -58,6 +61,8 @@ def up(
         scheduler_plugins=plugins,
         merge=merge,
         audit=audit,
+        encryption_config=encryption_config,
+        encrypted_resources=encrypted_resources,
     )
     before = time.monotonic()
     outcome = bring_up(wishes, _silent if quiet else _show)

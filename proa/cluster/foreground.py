@@ -22,6 +22,8 @@ def prepare(
     store: str,
     simulated_nodes: int,
     audit: AuditSettings,
+    encryption_config: Path | None,
+    encrypted_resources: tuple[str, ...],
 ) -> Cluster:
     """Returns the cluster of a directory, made at first use; options that are given replace what it remembers.
 
@@ -41,6 +43,8 @@ def prepare(
         store=store or cluster.store,
         simulated_nodes=simulated_nodes or cluster.simulated_nodes,
         audit=audit.over(cluster.audit),
+        encryption_config=str(encryption_config or cluster.encryption_config),
+        encrypted_resources=encrypted_resources or cluster.encrypted_resources,
     )
     try:
         cluster.save()

@@ -7,7 +7,6 @@ same. The API server serves before the scheduler's modules are even imported.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import importlib
 import logging
@@ -26,7 +25,7 @@ from proa.client.informer import SharedInformers
 from proa.client.interface import Client, UserInfo
 from proa.client.local import LocalClient
 from proa.client.observing import ObservingClient
-from proa.cluster import addons, logs, nodes, state
+from proa.cluster import addons, encryption, logs, nodes, state
 from proa.cluster.problems import Problem
 from proa.cluster.state import Cluster
 from proa.util import collector
@@ -98,7 +97,7 @@ class ControlPlane:
             proxy_certificate=pki / "front-proxy-client.crt",
             proxy_key=pki / "front-proxy-client.key",
             audit=audit_options(cluster),
-            encryption_keys=[base64.b64decode(one) for one in (pki / "encryption.key").read_text().split()],
+            encryption=lambda: encryption.rules(cluster),
         )
         try:
             self.server = ApiServer(options, self.clock)

@@ -24,6 +24,7 @@ from proa.util.files import write_atomic
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 SERVICE_RANGE = "10.96.0.0/16"
 POD_RANGE = "10.244.0.0/16"
+ENCRYPTED = ("secrets",)
 DNS_ADDRESS = "10.96.0.10"
 # The group of node agents beside system:nodes: proxy, DNS and network policy read more than a kubelet does.
 AGENTS_GROUP = "proa:agents"
@@ -101,6 +102,9 @@ class Cluster:
     advertise_address: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    # Resources that are encrypted on disk with the cluster's own keys, or the EncryptionConfiguration that says which.
+    encrypted_resources: tuple[str, ...] = ENCRYPTED
+    encryption_config: str = ""
 
     @property
     def path(self) -> Path:

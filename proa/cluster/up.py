@@ -25,7 +25,7 @@ from typing import Any
 
 from proa.cluster import containerd, kubeconfig, nodes, state, supervisor, teardown
 from proa.cluster.problems import Problem
-from proa.cluster.state import AuditSettings, Cluster, Node
+from proa.cluster.state import ENCRYPTED, AuditSettings, Cluster, Node
 from proa.util.files import write_atomic
 
 DEFAULT_PORT = 6443
@@ -53,6 +53,8 @@ class Wishes:
     scheduler_plugins: tuple[Path, ...] = ()
     merge: bool = True
     audit: AuditSettings = field(default_factory=AuditSettings)
+    encryption_config: Path | None = None
+    encrypted_resources: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,8 +74,11 @@ def up(wishes: Wishes, progress: Progress = lambda text, seconds: None) -> Outco
         if known is not None:
             _check_same(known, wishes)
             if is_running(known):
-                if wishes.audit.over(known.audit) != known.audit:
-                    raise Problem(f"cluster {known.name!r} runs with other audit options", "proa down it first")
+                if _changed(known, wishes) != known:
+                    raise Problem(
+                        f"cluster {known.name!r} runs, with other options for auditing or encryption",
+                        "end its processes first, or leave the options out",
+                    )
                 wait_ready(known, _READY_SECONDS)
                 return Outcome(_write_kubeconfigs(known, wishes.merge))
         return _start(known, wishes, progress)
@@ -96,7 +101,7 @@ def _start(known: Cluster | None, wishes: Wishes, progress: Progress) -> Outcome
             teardown.unmount_below([str(known.run), known.directory])
             nodes.remove(known)
             shutil.rmtree(known.run, ignore_errors=True)
-    cluster = replace(known, audit=wishes.audit.over(known.audit)) if known else _plan(wishes)
+    cluster = _changed(known, wishes) if known else _plan(wishes)
     _check_port(cluster.port, explicit=bool(wishes.port))
     try:
         with step("make keys and certificates"):
@@ -122,6 +127,16 @@ def _start(known: Cluster | None, wishes: Wishes, progress: Progress) -> Outcome
                 print(failed, file=sys.stderr)
         raise
     return Outcome(cluster, steps)
+
+
+def _changed(known: Cluster, wishes: Wishes) -> Cluster:
+    """Returns a cluster with those of its options that may change when it starts again."""
+    return replace(
+        known,
+        audit=wishes.audit.over(known.audit),
+        encryption_config=str(wishes.encryption_config or known.encryption_config),
+        encrypted_resources=wishes.encrypted_resources or known.encrypted_resources,
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -214,6 +229,8 @@ def _plan(wishes: Wishes) -> Cluster:
         scheduler_config=str(wishes.scheduler_config.resolve()) if wishes.scheduler_config else "",
         scheduler_plugins=tuple(str(one.resolve()) for one in wishes.scheduler_plugins),
         audit=wishes.audit,
+        encryption_config=str(wishes.encryption_config or ""),
+        encrypted_resources=wishes.encrypted_resources or ENCRYPTED,
     )
 
 
@@ -355,9 +372,13 @@ class Api:
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Returns (status, body); raises OSError or http.client.HTTPException while nobody answers."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=5, context=self._context)
+        return self.send("GET", path)
+
+    def send(self, method: str, path: str, seconds_max: float = 5.0) -> tuple[int, bytes]:
+        """Sends a request without a body; returns and raises as `get`."""
+        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=seconds_max, context=self._context)
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             response = connection.getresponse()
             return response.status, response.read()
         finally:

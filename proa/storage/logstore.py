@@ -13,10 +13,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proa.storage.interface import Compacted, Conflict, Entry, Event, Page, StoreFailed, Value
 from proa.storage.watchcache import WatchCache
+
+if TYPE_CHECKING:
+    from proa.storage.encryption import EncryptedLog
 
 RETENTION_SECONDS = 300.0
 _MARKS_PER_RETENTION = 5
@@ -81,6 +84,7 @@ class LogStore:
 
     def __init__(self, log: Log | None, *, window_bytes_max: int, retention_seconds: float = RETENTION_SECONDS) -> None:
         self._log = log
+        self.encrypted: EncryptedLog | None = None  # the part of it that encrypts, if one does
         self._cache = WatchCache(window_bytes_max)
         self._retention_seconds = retention_seconds
         self._pending: dict[str, _Write] = {}

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 
 from proa.storage.interface import Entry, Event, Page, StoreFailed, StoreFull
-from proa.storage.logstore import RETENTION_SECONDS, Loaded, Log, LogStore
+from proa.storage.logstore import RETENTION_SECONDS, Loaded, LogStore
 from proa.storage.watchcache import prefix_end
+
+if TYPE_CHECKING:
+    from proa.storage.encryption import Rule
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ _CHECKPOINT_PAGES = 400  # of 4 KiB: at most so many are copied between two grou
 _COMPACT_ROWS = 500
 _VACUUM_PAGES = 256
 _EVENTS_PER_READ = 500
+_CHANGE_ROWS = 200
 _FORMAT = 1
 
 _SCHEMA = """
@@ -55,6 +59,11 @@ _EVENTS = """
 SELECT e.key, e.value, e.revision, e.created, e.gap, e.deleted, p.value, p.revision, p.created, p.gap
 FROM log e LEFT JOIN log p ON p.revision = e.previous
 WHERE e.revision > ? AND e.revision <= ? AND e.key >= ? AND e.key < ? ORDER BY e.revision LIMIT ?
+"""
+
+_NEXT_VALUES = "SELECT revision, key, value FROM log WHERE revision > ? ORDER BY revision LIMIT ?"
+_VALUE_STARTS = """
+SELECT substr(key, 1, instr(key, '/') - 1), substr(value, 1, ?) AS start, count(*) FROM log GROUP BY 1, start
 """
 
 
@@ -116,6 +125,24 @@ class SqliteLog:
         while await self._write_thread(self._vacuum_some):
             pass
 
+    async def change_values(self, change: Callable[[str, bytes], bytes | None]) -> int:
+        changed, after = 0, 0
+
+        def step() -> tuple[int, int] | None:
+            return self._change_some(change, after)
+
+        while (done := await self._write_thread(step)) is not None:
+            after, count = done
+            changed += count
+        # Free pages and the write-ahead log may still hold what was replaced, or deleted before.
+        while await self._write_thread(lambda: self._vacuum_some(leave=0)):
+            pass
+        await self._write_thread(self._checkpoint_all)
+        return changed
+
+    async def value_starts(self, length: int) -> Sequence[tuple[str, bytes, int]]:
+        return await self._read_thread(lambda: self._read(_VALUE_STARTS, (length,)))
+
     # ------------------------------------------------------------ in the threads
 
     async def _write_thread(self, job: Callable[[], T]) -> T:
@@ -136,6 +163,7 @@ class SqliteLog:
             f"journal_size_limit={4 << 20}",
             "cache_size=-2048",
             "locking_mode=NORMAL",
+            "secure_delete=FAST",  # what is deleted within a page that is written anyway is overwritten
         ):
             _rows(writer, f"PRAGMA {pragma}")
         ((found,),) = _rows(writer, "PRAGMA user_version")
@@ -166,6 +194,9 @@ class SqliteLog:
         if frames - copied >= _CHECKPOINT_PAGES:
             writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
+    def _checkpoint_all(self) -> None:
+        self._opened(self._writer).wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
     def _read(self, query: str, bindings: tuple[Any, ...]) -> list[Any]:
         return _rows(self._opened(self._reader), query, bindings)
 
@@ -193,10 +224,27 @@ class SqliteLog:
         self._checkpoint_some(writer)
         return reached < revision
 
-    def _vacuum_some(self) -> bool:
+    def _change_some(self, change: Callable[[str, bytes], bytes | None], after: int) -> tuple[int, int] | None:
+        """Changes the values of the next few revisions; returns the last and how many it changed, None at the end."""
+        writer = self._opened(self._writer)
+        rows = _rows(
+            writer,
+            "SELECT revision, key, value FROM log WHERE revision > ? ORDER BY revision LIMIT ?",
+            (after, _CHANGE_ROWS),
+        )
+        if not rows:
+            return None
+        changed = [(value, revision) for revision, key, old in rows if (value := change(key, old)) is not None]
+        if changed:
+            with _transaction(writer):
+                writer.executemany("UPDATE log SET value = ? WHERE revision = ?", changed)
+            self._checkpoint_some(writer)
+        return rows[-1][0], len(changed)
+
+    def _vacuum_some(self, leave: int = _VACUUM_PAGES) -> bool:
         writer = self._opened(self._writer)
         ((free,),) = _rows(writer, "PRAGMA freelist_count")
-        if free <= _VACUUM_PAGES:  # a few free pages are of use to the next writes
+        if free <= leave:  # a few free pages are of use to the next writes
             return False
         _rows(writer, f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         self._checkpoint_some(writer)
@@ -252,15 +300,18 @@ def _translated(job: Callable[[], T]) -> Callable[[], T]:
 
 
 def sqlite_store(
-    path: Path, *, retention_seconds: float = RETENTION_SECONDS, encryption_keys: Sequence[bytes] = ()
+    path: Path, *, retention_seconds: float = RETENTION_SECONDS, encryption: Sequence[Rule] = ()
 ) -> LogStore:
     """Returns a store in this file, made if it does not exist; its folder must exist.
 
-    With `encryption_keys`, the tables that hold secrets are encrypted (see `encryption`).
+    With `encryption`, what its rules cover is encrypted (see `encryption`), and `store.encrypted` is the log that does.
     """
-    log: Log = SqliteLog(path)
-    if encryption_keys:
-        from proa.storage.encryption import Cipher, EncryptedLog
+    log = SqliteLog(path)
+    if not encryption:
+        return LogStore(log, window_bytes_max=_WINDOW_BYTES_MAX, retention_seconds=retention_seconds)
+    from proa.storage.encryption import Cipher, EncryptedLog
 
-        log = EncryptedLog(log, Cipher(encryption_keys))
-    return LogStore(log, window_bytes_max=_WINDOW_BYTES_MAX, retention_seconds=retention_seconds)
+    encrypted = EncryptedLog(log, Cipher(encryption))
+    store = LogStore(encrypted, window_bytes_max=_WINDOW_BYTES_MAX, retention_seconds=retention_seconds)
+    store.encrypted = encrypted
+    return store

@@ -60,3 +60,49 @@ def test_serves_until_it_is_told_to_stop(machine: Machine, tmp_path: Path) -> No
     assert process.returncode == 0
     assert machine.proa("down", "--data-dir", str(directory)).returncode == 0
     assert not directory.exists()
+
+
+POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Request, resources: [{resources: [configmaps]}], verbs: [create]}
+  - {level: None}
+"""
+
+
+def test_audits_by_policy_and_rotates_the_key_of_secrets(machine: Machine, tmp_path: Path) -> None:
+    directory, word = tmp_path / "plane", "a-word-nobody-else-writes"
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    command = [sys.executable, "-m", "proa.cli", "server", "--data-dir", str(directory), "--name", "plane"]
+    options = ["--audit-policy-file", str(tmp_path / "policy.yaml"), "--audit-log-path", str(tmp_path / "audit.log")]
+    with subprocess.Popen(
+        [*command, "--port", str(free_port()), *options, "--encrypt", "secrets", "--encrypt", "configmaps"],
+        env=machine.environment,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            kubectl = ("kubectl", "--kubeconfig", str(directory / "kubeconfig"))
+            until(lambda: machine.run(*kubectl, "get", "namespace", "default").returncode == 0, "the server")
+            for kind in ("secret generic", "configmap"):
+                machine.run(*kubectl, "create", *kind.split(), "one", f"--from-literal=key={word}")
+            machine.run(*kubectl, "create", "secret", "generic", "two", f"--from-literal=key={word}")
+            machine.run(*kubectl, "delete", "secret", "two")
+            first = (directory / "pki" / "encryption.key").read_text()
+            shown = machine.proa("encryption", "rotate", "--data-dir", str(directory)).stdout
+            assert "values were rewritten" in shown
+            keys = (directory / "pki" / "encryption.key").read_text().split()
+            assert len(keys) == 1 and keys[0] not in first
+            found = json.loads(machine.run(*kubectl, "get", "secret", "one", "-o", "json").stdout)
+            assert base64.b64decode(found["data"]["key"]).decode() == word
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+    content = b"".join(file.read_bytes() for file in (directory / "store").iterdir())
+    for hidden in (word.encode(), base64.b64encode(word.encode())):
+        assert hidden not in content
+    events = [json.loads(line) for line in (tmp_path / "audit.log").read_text().splitlines()]
+    (event,) = [one for one in events if one["objectRef"].get("name") == "one"]
+    assert (event["level"], event["requestObject"]["data"]) == ("Request", {"key": word})
+    assert event["userAgent"].startswith("kubectl/") and event["responseStatus"]["code"] == 201
