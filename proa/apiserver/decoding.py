@@ -13,23 +13,25 @@ from proa.apiserver.negotiation import JSON, PROTOBUF, body_type, unsupported_me
 from proa.client.interface import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 from proa.meta.codec import json as json_codec
 from proa.meta.codec.json import Malformed
-from proa.meta.errors import StatusError, bad_request
+from proa.meta.errors import StatusError, bad_request, timeout
 from proa.meta.gvk import GVK, split_api_version
 from proa.meta.objects import Obj
 from proa.meta.schema import decode as schema
-from proa.wire.http import BodyTooLarge, Request
+from proa.wire.http import BodyTooLarge, BodyTooSlow, Request
 
 BODY_BYTES_MAX = 3 << 20
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 
 async def read_body(request: Request) -> bytes:
-    """Returns the whole body; raises the 413 StatusError."""
+    """Returns the whole body; raises StatusErrors 413, and 504 for one that does not arrive in time."""
     try:
         return await request.body.read(BODY_BYTES_MAX)
     except BodyTooLarge:
         message = f"Request entity too large: limit is {BODY_BYTES_MAX}"
         raise StatusError(413, "RequestEntityTooLarge", message) from None
+    except BodyTooSlow:
+        raise timeout("request did not complete within the allotted timeout") from None
 
 
 def parse_body(media_type: str, body: bytes, expected: GVK) -> tuple[Any, list[str]]:

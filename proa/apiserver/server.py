@@ -216,7 +216,7 @@ class HttpServer:
                 if call.info.resource is not None or not any(name == "Cache-Control" for name, _ in response.headers):
                     response.head += _UNCACHED
             if seat is not None and (streams or size >= _HELD_BYTES_MIN or type(body) is not bytes):
-                response.sent, seat = seat.leave, None
+                response.sent, seat = seat.leave if streams else seat.until_sent(), None
         if seat is not None:
             seat.leave(seconds)
         if self.metrics is not None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import resource
 import signal
 import ssl
 from collections.abc import Sequence
@@ -216,11 +217,19 @@ async def serve(cluster: Cluster, *, alone: bool = False, front_proxy: FrontProx
     """Runs the control plane until SIGTERM or SIGINT."""
     plane = ControlPlane(cluster, alone=alone, front_proxy=front_proxy)
     logs.dump_on_signal()
+    _allow_many_connections()
     try:
         await plane.start()
         await until_told()
     finally:
         await plane.stop()
+
+
+def _allow_many_connections() -> None:
+    """Takes as many open files as the process may have: each client's connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def until_told() -> None:

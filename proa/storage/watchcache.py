@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 
 from proa.storage.interface import Entry, Event, Page
 
+_WOKEN_AT_ONCE = 256
+
 
 def table_of(key: str) -> str:
     """Returns the table that a key or prefix belongs to."""
@@ -23,6 +25,16 @@ def table_of(key: str) -> str:
 def prefix_end(prefix: str) -> str:
     """Returns the least key that is greater than every key with this prefix."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def _wake(waiters: list[asyncio.Future[bool]]) -> None:
+    """Wakes who waits, some at a time: thousands at once would keep everything else waiting for the event loop."""
+    for waiter in waiters[:_WOKEN_AT_ONCE]:
+        if not waiter.done():
+            waiter.set_result(True)
+    rest = waiters[_WOKEN_AT_ONCE:]
+    if rest:
+        rest[0].get_loop().call_soon(_wake, rest)
 
 
 class Table:
@@ -160,9 +172,8 @@ class WatchCache:
             self._drop_oldest()
         for table in touched.values():
             waiters, table.waiters = table.waiters, set()
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(True)
+            if waiters:
+                _wake(list(waiters))
 
     def compact(self, revision: int) -> None:
         """Forgets the events up to a revision."""

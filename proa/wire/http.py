@@ -37,7 +37,8 @@ class Body(Protocol):
     """A request's body, read on demand."""
 
     async def read(self, size_max: int) -> bytes:
-        """Returns the whole body; raises BodyTooLarge as soon as it exceeds `size_max` bytes."""
+        """Returns the whole body; raises BodyTooLarge as soon as it exceeds `size_max` bytes, BodyTooSlow if it does
+        not arrive in time."""
         ...
 
     async def read_some(self) -> bytes:
@@ -47,6 +48,10 @@ class Body(Protocol):
 
 class BodyTooLarge(Exception):
     """The body is larger than its reader allows; the connection closes after the answer."""
+
+
+class BodyTooSlow(Exception):
+    """The body has not arrived within the time that a request may take; the connection closes after the answer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,13 +86,15 @@ class Request:
 class Response:
     """An answer: `body` is the whole as bytes (or a sequence of parts), or an async iterator of chunks, sent chunked,
     each flushed at once. Content-Length, Transfer-Encoding, Connection and Date are the server's to set. `head` is
-    further header lines as bytes, each with its line end. `sent` is called when the answer has gone out, or cannot."""
+    further header lines as bytes, each with its line end. `sent` is called when the answer has gone out, or cannot. A
+    client that stops reading is cut off after a while, unless the answer is `patient`."""
 
     status: int = 200
     headers: Headers = ()
     body: bytes | Sequence[bytes] | AsyncIterator[bytes] = field(default=b"")
     head: bytes = b""
     sent: Callable[[], None] | None = None
+    patient: bool = False
 
 
 # A handler returns the answer, or None after an upgrade.

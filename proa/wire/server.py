@@ -21,7 +21,7 @@ from typing import Any
 
 import httptools
 
-from proa.wire.http import BodyTooLarge, Handler, Headers, Request, Response, Stream
+from proa.wire.http import BodyTooLarge, BodyTooSlow, Handler, Headers, Request, Response, Stream
 from proa.wire.stream import BUFFER_BYTES_MAX, Endpoint
 
 log = logging.getLogger(__name__)
@@ -34,13 +34,15 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one connection may take: bytes and count of a request's headers, seconds for them to arrive, seconds that
-    a connection may stay without a request."""
+    """What one connection may take: bytes and count of a request's headers, seconds for them to arrive and for a body
+    to do so, seconds that a connection may stay without a request, and that a client may leave an answer unread."""
 
     head_bytes_max: int = 128 * 1024
     header_count_max: int = 256
     head_seconds_max: float = 30.0
+    body_seconds_max: float = 60.0
     idle_seconds_max: float = 180.0
+    stall_seconds_max: float = 60.0
     handshake_seconds_max: float = 10.0
 
 
@@ -98,13 +100,17 @@ class RequestBody:
             return part
         whole: list[bytes] = []
         size = 0
-        while part := await self.read_some():
-            size += len(part)
-            if size > size_max:
-                self.refused = True
-                self.parts.clear()
-                raise BodyTooLarge
-            whole.append(part)
+        try:
+            async with asyncio.timeout(self._connection.server.limits.body_seconds_max):
+                while part := await self.read_some():
+                    size += len(part)
+                    if size > size_max:
+                        self.refused = True
+                        self.parts.clear()
+                        raise BodyTooLarge
+                    whole.append(part)
+        except TimeoutError:
+            raise BodyTooSlow from None
         return b"".join(whole)
 
     def declare(self, length: int | None, expects: bool) -> None:
@@ -137,6 +143,7 @@ class Connection(Endpoint):
         "_leftover",
         "_lingering",
         "_parser",
+        "_patient",
         "_queue",
         "_reading_paused",
         "_task",
@@ -158,6 +165,7 @@ class Connection(Endpoint):
         self._task: asyncio.Task[None] | None = None
         self._leftover: bytes | None = None  # what followed a request that asks for an upgrade
         self._lingering = False
+        self._patient = False  # with a client that leaves unread what it is sent
         self._reading_paused = False
 
     # ------------------------------------------------------------ connection
@@ -185,6 +193,15 @@ class Connection(Endpoint):
         if not self._reading_paused and not self.closed:
             self._reading_paused = True
             self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if not self._patient and self.upgraded is None:
+            self.server.stalled(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.server.flows(self)
 
     def resume(self) -> None:
         if self._reading_paused and not self.closed:
@@ -345,6 +362,7 @@ class Connection(Endpoint):
         del request
         unread = not exchange.body.complete
         close = unread or not exchange.keep_alive or self.server.closing
+        self._patient = response.patient
         try:
             await self._send(exchange, response, close)
         finally:
@@ -500,7 +518,9 @@ class Server:
         # Ordered by when they began, so that only the front needs looking at.
         self._heads: OrderedDict[Connection, float] = OrderedDict()
         self._idle: OrderedDict[Connection, float] = OrderedDict()
+        self._stalled: OrderedDict[Connection, float] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_at = 0.0
         self._empty: asyncio.Future[None] | None = None
         self._certificates: OrderedDict[bytes, bytes] = OrderedDict()
 
@@ -552,13 +572,15 @@ class Server:
     def disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self.stopped_waiting(connection)
+        self.flows(connection)
         if not self._connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
     def head_began(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
-        self._heads.setdefault(connection, self._loop.time() + self.limits.head_seconds_max)
-        self._arm()
+        deadline = self._loop.time() + self.limits.head_seconds_max
+        self._heads.setdefault(connection, deadline)
+        self._arm(deadline)
 
     def stopped_waiting(self, connection: Connection) -> None:
         self._heads.pop(connection, None)
@@ -566,8 +588,16 @@ class Server:
 
     def idled(self, connection: Connection) -> None:
         if not connection.closed:
-            self._idle[connection] = self._loop.time() + self.limits.idle_seconds_max
-            self._arm()
+            self._idle[connection] = deadline = self._loop.time() + self.limits.idle_seconds_max
+            self._arm(deadline)
+
+    def stalled(self, connection: Connection) -> None:
+        deadline = self._loop.time() + self.limits.stall_seconds_max
+        self._stalled.setdefault(connection, deadline)
+        self._arm(deadline)
+
+    def flows(self, connection: Connection) -> None:
+        self._stalled.pop(connection, None)
 
     def shared_certificate(self, certificate: bytes) -> bytes:
         """Returns one bytes object for equal certificates: many connections of one client hold it once."""
@@ -576,20 +606,28 @@ class Server:
             self._certificates.popitem(last=False)
         return known
 
-    def _arm(self) -> None:
-        if self._sweeper is None:
-            first = min((next(iter(queue.values())) for queue in (self._heads, self._idle) if queue), default=None)
-            if first is not None:
-                self._sweeper = self._loop.call_at(max(first, self._loop.time() + _SWEEP_SECONDS), self._sweep)
+    def _deadlines(self) -> tuple[OrderedDict[Connection, float], ...]:
+        return self._heads, self._idle, self._stalled
+
+    def _arm(self, deadline: float) -> None:
+        """Sees to it that somebody looks when the deadline has passed, or a little later."""
+        if self._sweeper is not None:
+            if deadline > self._sweep_at - _SWEEP_SECONDS:
+                return
+            self._sweeper.cancel()
+        self._sweep_at = max(deadline, self._loop.time() + _SWEEP_SECONDS)
+        self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
         now = self._loop.time()
-        for queue in (self._heads, self._idle):
+        for queue in self._deadlines():
             while queue and next(iter(queue.values())) <= now:
                 connection, _ = queue.popitem(last=False)
                 connection.transport.abort()
-        self._arm()
+        first = min((next(iter(queue.values())) for queue in self._deadlines() if queue), default=None)
+        if first is not None:
+            self._arm(first)
 
 
 async def serve(

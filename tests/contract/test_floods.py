@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from proa.cluster.state import resident_bytes
 from tests.support.apiserver_process import ApiServerProcess
-from tests.support.rawhttp import Connection, Server
+from tests.support.rawhttp import Connection, Server, request
 
 FLOODING = 100  # connections; a flow's queues hold 40 requests
 LISTED = 500
+WATCHES = 400
+WATCH_BYTES_MAX = 160 * 1024  # with its TLS connection; measured: 48 KiB among 10,000
 ROUNDS = 8
 FLOWCONTROL = "/apis/flowcontrol.apiserver.k8s.io/v1"
 # Room for few requests, so that few connections are a flood; mallory and bob share it.
@@ -59,6 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     process.start()
     try:
         made = Server(process.kubeconfig)
+        assert process.process is not None
+        made.pid = process.process.pid
         asyncio.run(prepare(made))
         yield made
     finally:
@@ -145,4 +151,31 @@ async def test_a_flood_leaves_nodes_and_other_users_served(server: Server, creat
     ]
     assert refused and all('flow_schema="small"' in line for line in refused)
     for one in (node, bob, *connections):
+        one.close()
+
+
+async def test_clients_that_do_not_read_their_lists_keep_nobody_waiting(server: Server) -> None:
+    bob, silent = await server.connect(), [await server.connect(limit=1024) for _ in range(40)]
+    for one in silent:
+        await one.send(request("GET", CONFIG_MAPS, **user("mallory")))
+    for _ in range(3):
+        assert (await bob.request("GET", f"{CONFIG_MAPS}/c-1", **user("bob"))).status == 200
+    for one in (bob, *silent):
+        one.close()
+
+
+async def test_many_watches_by_one_user(server: Server) -> None:
+    admin, before = await server.connect(), resident_bytes(server.pid)
+    path = f"{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Dwatched"
+    watchers = await server.connect_many(WATCHES)
+    for one in watchers:
+        await one.send(request("GET", path, **user("eve")))
+        assert (await one.head()).status == 200
+    assert (resident_bytes(server.pid) - before) / WATCHES < WATCH_BYTES_MAX
+    assert (await admin.request("POST", CONFIG_MAPS, {"metadata": {"name": "watched"}})).status == 201
+    assert (await admin.request("GET", f"{CONFIG_MAPS}/watched")).status == 200
+    async with asyncio.timeout(SECONDS_MAX):
+        for one in watchers:
+            assert json.loads(await one.chunk())["type"] == "ADDED"
+    for one in (admin, *watchers):
         one.close()

@@ -91,6 +91,7 @@ class Server:
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         address = urllib.parse.urlsplit(cluster["server"])
+        self.pid = 0  # for tests that look at the process
         self.host, self.port = address.hostname or "", address.port or 443
         authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
         self.context = ssl.create_default_context(cadata=authority)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proa.wire.http import BodyTooLarge, Request, Response
+from proa.wire.http import BodyTooLarge, BodyTooSlow, Request, Response
 from proa.wire.server import Limits, Server, serve
 
 
@@ -160,6 +160,51 @@ async def test_slow_reader_holds_the_stream_back() -> None:
             before = sent
             await asyncio.sleep(0.05)
         assert sent < 500
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_clients_that_stop_reading_are_cut_off(streams: bool) -> None:
+    ended = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 100_000
+
+    async def handler(request: Request) -> Response:
+        return Response(body=chunks() if streams else b"x" * 50_000_000, sent=ended.set)
+
+    async with connected(handler, Limits(stall_seconds_max=0.05)) as (_, writer, server):
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        await ended.wait()
+        while server.connection_count:
+            await asyncio.sleep(0)
+
+
+async def test_some_answers_have_patience() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 100_000
+
+    async def handler(request: Request) -> Response:
+        return Response(body=chunks(), patient=True)
+
+    async with connected(handler, Limits(stall_seconds_max=0.0)) as (reader, writer, server):
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        await asyncio.sleep(1.1)  # the server looks once a second
+        assert server.connection_count == 1
+        assert len((await answer(reader))[2]) == 10_000_000
+
+
+async def test_a_body_that_trickles_is_not_waited_for_for_ever() -> None:
+    async def handler(request: Request) -> Response:
+        with pytest.raises(BodyTooSlow):
+            await request.body.read(100)
+        return Response(status=504)
+
+    async with connected(handler, Limits(body_seconds_max=0.05)) as (reader, writer, _):
+        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nx")
+        assert (await answer(reader))[0] == 504
+        assert await reader.read() == b""
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ async def _answer(response: ClientResponse) -> Response:
     length = response.header("content-length")
     if length.isdecimal() and int(length) <= _WHOLE_BYTES_MAX:
         return Response(status=response.status, headers=headers, body=await response.read())
-    return Response(status=response.status, headers=headers, body=_parts(response))
+    return Response(status=response.status, headers=headers, body=_parts(response), patient=True)
 
 
 async def _parts(response: ClientResponse) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ others by no more than that. Nobody waits, and nothing but two counters moves, w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 from proa.apis.flowcontrol import bootstrap
@@ -21,6 +21,7 @@ from proa.meta.errors import StatusError, too_many_requests
 from proa.meta.objects import Obj, name_of
 
 QUEUE_SECONDS_MAX = 15.0
+SENDING_SECONDS_MAX = 3.0
 _FLOWS_MAX = 4096
 _UNLIMITED = 1 << 20
 _READING = frozenset({"get", "list", "watch", "head", "options"})
@@ -44,6 +45,17 @@ class Seat:
         if not self.left:
             self.left = True
             self._gate.leave(self, seconds)
+
+    def until_sent(self) -> Callable[[], None]:
+        """Keeps the seats while a large answer is being sent, but not for long: who reads slowly must not keep others
+        waiting. Returns what is to be called once it is sent."""
+        timer = asyncio.get_running_loop().call_later(SENDING_SECONDS_MAX, self.leave)
+
+        def sent() -> None:
+            timer.cancel()
+            self.leave()
+
+        return sent
 
 
 class Gate:

@@ -77,7 +77,7 @@ class PodStreams:
         response = await self._ask(url)
         if response.status >= 300:
             raise await backend_refusal(response, "get", call)
-        return Response(headers=headers, body=_flushed(response))
+        return Response(headers=headers, body=_flushed(response), patient=True)
 
     async def _ask(self, url: str) -> ClientResponse:
         try:

@@ -133,7 +133,8 @@ class Proxies:
             raise
         except (OSError, TimeoutError) as error:
             raise _backend_error(error) from error
-        return Response(status=response.status, headers=_returned(response, backend, prefix), body=_parts(response))
+        headers = _returned(response, backend, prefix)
+        return Response(status=response.status, headers=headers, body=_parts(response), patient=True)
 
     async def _upgrade(self, request: Request, url: str, backend: Backend) -> Response | None:
         headers = [("Upgrade", request.header("upgrade")), *passed_headers(request)]
