@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from proa.wire.client import HttpClient
+from proa.wire.client import Dial, HttpClient
 from proa.wire.http import BodyTooLarge, Handler, Request, Response
 from proa.wire.server import serve
 from proa.wire.stream import pipe
@@ -51,6 +52,26 @@ async def test_connections_are_kept_and_bodies_arrive() -> None:
         response = await client.request("HEAD", "/h")
         assert (response.status, response.header("x-method"), await response.read()) == (200, "HEAD", b"")
         assert len(peers) == 1
+
+
+async def test_dialled_connections_are_kept_by_route() -> None:
+    dialled = []
+    async with serving(echo) as client:
+        port = int(client.base.rpartition(":")[2])
+
+        def dialler(name: str) -> Dial:
+            async def dial() -> socket.socket:
+                dialled.append(name)
+                made = socket.create_connection(("127.0.0.1", port))
+                made.setblocking(False)
+                return made
+
+            return dial
+
+        for name, route in (("a", "a"), ("a", "a"), ("b", "b"), ("a", "a"), ("free", ""), ("free", "")):
+            response = await client.request("GET", "http://nowhere.example/x", dial=dialler(name), route=route)
+            assert await response.read() == b"/x|"
+    assert dialled == ["a", "b", "free", "free"]
 
 
 async def test_streams_both_ways() -> None:
