@@ -137,6 +137,10 @@ class StatusStrategy:
     def validate_update(self, obj: Obj, old: Obj) -> list[FieldError]:
         return []
 
+    def warnings(self, obj: Obj, old: Obj | None) -> list[str]:
+        """Returns texts for Warning headers."""
+        return []
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subresource:

@@ -20,6 +20,8 @@ from proa.testing import Cluster
 from tests.cluster.waiting import eventually
 
 MERGE = "application/merge-patch+json"
+WHOLE = {"type": "integer"}
+TEXT = {"type": "string"}
 
 
 class Things:
@@ -34,7 +36,8 @@ class Things:
         eventually(self._established, 10)
 
     def definition(self, spec: dict[str, Any]) -> Any:
-        schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+        status = {"type": "object", "properties": {"phase": TEXT}}
+        schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec, "status": status}}}
         return {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -43,7 +46,9 @@ class Things:
                 "group": self.group,
                 "scope": "Cluster",
                 "names": self.names,
-                "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+                "versions": [
+                    {"name": "v1", "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
+                ],
             },
         }
 
@@ -88,10 +93,6 @@ def api(kubeconfig: Path) -> client.ApiClient:
 def causes(refused: pytest.ExceptionInfo[client.ApiException], status: int = 422) -> list[str]:
     assert refused.value.status == status, refused.value
     return [f"{one['field']}: {one['message']}" for one in json.loads(refused.value.body or "")["details"]["causes"]]
-
-
-WHOLE = {"type": "integer"}
-TEXT = {"type": "string"}
 
 
 def rule(text: str, **more: Any) -> list[dict[str, Any]]:
@@ -206,6 +207,17 @@ def test_transition_rules_do_not_ratchet(api: client.ApiClient) -> None:
     with pytest.raises(client.ApiException) as refused:
         things.update("one", free="y")
     assert causes(refused) == ["spec.x: Invalid value: 1: must grow"]
+
+
+def test_the_status_may_change_beside_what_is_wrong(api: client.ApiClient) -> None:
+    things = Things(api, properties={"x": WHOLE})
+    things.create("one", x=1)
+    things.change(properties={"x": WHOLE | {"x-kubernetes-validations": rule("self % 2 == 0", message="must be even")}})
+    _, status, headers = things.api.patch_cluster_custom_object_status_with_http_info(
+        things.group, "v1", "things", "one", {"status": {"phase": "Ready"}}, _content_type=MERGE
+    )
+    assert status == 200
+    assert "must be even" in str(headers.get("Warning"))
 
 
 # ---------------------------------------------------------------- kubectl

@@ -214,6 +214,9 @@ class CustomStatusStrategy(StatusStrategy):
     def validate_update(self, obj: Obj, old: Obj) -> Errors:
         return self.main.validate_status(obj, old)
 
+    def warnings(self, obj: Obj, old: Obj | None) -> list[str]:
+        return self.main.warnings(obj, old)
+
 
 # ---------------------------------------------------------------- tables
 

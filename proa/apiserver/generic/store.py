@@ -322,8 +322,8 @@ class GenericStore:
         try:
             errors = self._metadata_errors(obj, old) + rules.validate_update(obj, old)
             raise_if(self._stated_kind(obj), call.name, errors)
-            if sub is None:
-                call.warnings += strategy.warnings(obj, old)
+            if sub is None or sub.strategy is not None:
+                call.warnings += rules.warnings(obj, old)
             if not call.admitted:
                 await shared.admission.validate(self._admission(call, "UPDATE", obj, old))
             if call.dry_run:
