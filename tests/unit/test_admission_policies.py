@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -583,3 +584,48 @@ async def test_policies_outlive_a_restart(tmp_path: Path) -> None:
     await server.start()
     assert "denied request" in (await refusal(World(server).create("x"))).message
     await server.stop()
+
+
+async def test_custom_resources_in_the_version_that_the_rules_name(world: World) -> None:
+    definitions = GVR("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+    schema = {
+        "type": "object",
+        "properties": {"spec": {"type": "object", "properties": {"n": {"type": "integer"}, "m": {"type": "integer"}}}},
+    }
+    versions = [
+        {"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}}
+        for name in ("v1", "v2")
+    ]
+    names = {"plural": "things", "singular": "thing", "kind": "Thing"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": versions}
+    await world.client.create(definitions, {"metadata": {"name": "things.example.com"}, "spec": spec})
+    things = GVR("example.com", "v2", "things")
+    async with asyncio.timeout(60):
+        while world.server.resources.find(things) is None:
+            await asyncio.sleep(0)
+    rule = {**CONFIG_MAPS, "apiGroups": ["example.com"], "apiVersions": ["v1"], "resources": ["things"]}
+    constraints = {"resourceRules": [rule]}
+    await world.mutation(
+        "m",
+        "Object{spec: Object.spec{m: object.spec.n + 1}}",
+        "[JSONPatch{op: 'add', path: '/spec/unknown', value: object.apiVersion}]",
+        matchConstraints=constraints,
+    )
+    await world.policy(
+        "v",
+        matchConstraints=constraints,
+        validations=[
+            {
+                "expression": "object.spec.m < 5",
+                "messageExpression": "object.apiVersion + ' for ' + request.requestKind.version",
+            }
+        ],
+    )
+
+    def thing(n: int) -> Obj:
+        return {"apiVersion": "example.com/v2", "kind": "Thing", "metadata": {"name": f"t{n}"}, "spec": {"n": n}}
+
+    made = await world.client.create(things, thing(1), "default")
+    assert (made["apiVersion"], made["spec"]) == ("example.com/v2", {"n": 1, "m": 2})
+    error = await refusal(world.client.create(things, thing(7), "default"))
+    assert error.message.endswith("denied request: example.com/v1 for v2")
