@@ -21,7 +21,7 @@ from proa.client.interface import (
 )
 from proa.client.options import delete_body, list_parameters, object_list, write_parameters
 from proa.meta.gvk import GVR
-from proa.meta.objects import Obj, copy_object, name_of, namespace_of
+from proa.meta.objects import Obj, copy_for_change, copy_object, name_of, namespace_of
 
 _LIST = ListOptions()
 _DELETE = DeleteOptions()
@@ -79,12 +79,12 @@ class LocalClient:
         dry_run: bool = False,
     ) -> Obj:
         return await self._write(
-            "create", resource, copy_object(obj), namespace or namespace_of(obj), name, subresource, dry_run
+            "create", resource, copy_for_change(obj), namespace or namespace_of(obj), name, subresource, dry_run
         )
 
     async def update(self, resource: GVR, obj: Obj, *, subresource: str = "", dry_run: bool = False) -> Obj:
         return await self._write(
-            "update", resource, copy_object(obj), namespace_of(obj), name_of(obj), subresource, dry_run
+            "update", resource, copy_for_change(obj), namespace_of(obj), name_of(obj), subresource, dry_run
         )
 
     async def patch(

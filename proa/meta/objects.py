@@ -20,6 +20,29 @@ def copy_object(value: Any) -> Any:
     return value
 
 
+def copy_for_change(obj: Obj) -> Obj:
+    """Returns a deep copy of an object but for the field sets of its managedFields: most of many objects' parts, and
+    never changed in place."""
+    return {
+        key: _copy_metadata(item)
+        if key == "metadata" and type(item) is dict
+        else copy_object(item)
+        if type(item) in (dict, list)
+        else item
+        for key, item in obj.items()
+    }
+
+
+def _copy_metadata(meta: Obj) -> Obj:
+    managed = meta.get("managedFields")
+    if type(managed) is not list:
+        copied: Obj = copy_object(meta)
+        return copied
+    copied = copy_object({key: item for key, item in meta.items() if key != "managedFields"})
+    entries = [dict(entry) if type(entry) is dict else entry for entry in managed]
+    return {key: entries if key == "managedFields" else copied[key] for key in meta}
+
+
 def metadata(obj: Obj) -> Obj:
     """Returns the object's metadata, empty if it has none."""
     return obj.get("metadata") or {}

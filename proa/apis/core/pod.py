@@ -22,7 +22,7 @@ from proa.apis.registry import Requestor, StatusStrategy, Strategy, Subresource
 from proa.apis.strategies import keep, keep_metadata
 from proa.meta.errors import forbidden_field
 from proa.meta.gvk import GVK
-from proa.meta.objects import Obj, copy_object
+from proa.meta.objects import Obj, copy_for_change
 
 _GATED = "SchedulingGated"
 _GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
@@ -188,7 +188,7 @@ class ResizeStrategy(StatusStrategy):
 def _restore(obj: Obj, old: Obj) -> None:
     """Makes everything what it was, except which object and version of it the request means."""
     meta = obj["metadata"]
-    obj.update(copy_object(old))
+    obj.update(copy_for_change(old))
     for key in ("name", "namespace", "uid", "resourceVersion"):
         if meta.get(key):
             obj["metadata"][key] = meta[key]

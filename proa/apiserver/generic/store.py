@@ -40,7 +40,7 @@ from proa.meta.errors import (
     raise_if,
 )
 from proa.meta.gvk import GVK
-from proa.meta.objects import Obj, copy_object
+from proa.meta.objects import Obj, copy_for_change, copy_object
 from proa.storage.interface import Compacted, Conflict, Entry
 from proa.util.clock import rfc3339
 
@@ -491,5 +491,4 @@ def _counted(meta: Obj) -> Obj:
 
 async def replacing(obj: Obj, old: Obj | None) -> Obj:
     """A `Produce` for PUT: a copy of the body for every attempt."""
-    copied: Obj = copy_object(obj)
-    return copied
+    return copy_for_change(obj)
