@@ -250,9 +250,13 @@ def _compare_map(shape: Shape, old: Any, new: Any) -> tuple[Node, Node, Node]:
     before = old if isinstance(old, dict) else {}
     after = new if isinstance(new, dict) else {}
     out: tuple[Node, Node, Node] = ({}, {}, {})
-    for name in (*before, *(name for name in after if name not in before)):
-        sets = _compare(child_shape(shape, name), before.get(name, _ABSENT), after.get(name, _ABSENT))
-        _collect(out, f"f:{name}", sets)
+    for name, item in before.items():
+        other = after.get(name, _ABSENT)
+        if item is not other and (type(item) is not type(other) or item != other):  # most are equal: no call for them
+            _collect(out, f"f:{name}", _compare(child_shape(shape, name), item, other))
+    for name, other in after.items():
+        if name not in before:
+            _collect(out, f"f:{name}", _compare(child_shape(shape, name), _ABSENT, other))
     return out
 
 
