@@ -16,12 +16,14 @@ _SCHEDULING_BUDGETS = {"SchedulingBasic": 1000, "SchedulingNodeAffinity": 1000}
 
 
 def scheduler(lab: Lab) -> Iterator[Figure]:
-    for name, measured, threshold in scheduling.rows():
+    for name, measured, bare, threshold in scheduling.rows():
         budget = _SCHEDULING_BUDGETS.get(name, 300)
         yield Figure(
             what=f"scheduler alone, {scheduling.NODES:,} nodes: {name}",
             value=measured,
             unit="pods/s",
+            floor=bare,
+            floor_is="NumPy alone",
             budget=budget,
             upstream=threshold,
         )
