@@ -324,6 +324,14 @@ class Columns:
         return column.rows if column is not None else np.full(self.capacity, -1, dtype=np.int64)
 
 
+def span(rows: Ints) -> Ints | slice:
+    """Returns rows as a slice if they follow one another: arrays are then looked at without copying."""
+    count = len(rows)
+    if count > 1 and rows[-1] - rows[0] + 1 == count and rows[0] < rows[1]:
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
 TERM_KINDS = ("affinity", "anti_affinity", "preferred_affinity", "preferred_anti_affinity")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from proa.apis.pod_resources import amounts
 from proa.meta.objects import Obj
-from proa.scheduler.columns import CPU, MEMORY, PODS, Columns, Ints
+from proa.scheduler.columns import CPU, MEMORY, PODS, Columns, Ints, span
 from proa.scheduler.framework import SCORE_MAX, Event, Happening, Plugin, Rejection
 from proa.scheduler.pod import PodInfo
 
@@ -64,9 +64,10 @@ class NodeResourcesFit(Plugin):
 
     def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
         rejections = []
+        at = span(rows)
         for number, amount, text in self.wanted(pod, columns):
-            allocatable = columns.allocatable[:, number][rows]
-            short = columns.requested[:, number][rows] + amount > allocatable
+            allocatable = columns.allocatable[:, number][at]
+            short = columns.requested[:, number][at] + amount > allocatable
             if short.any():
                 never = short & (allocatable < amount)
                 if never.any():
@@ -86,33 +87,40 @@ class NodeResourcesFit(Plugin):
 
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints:
         total = np.zeros(len(rows), dtype=np.int64)
-        weights = np.zeros(len(rows), dtype=np.int64)
+        weights: Any = 0  # one number as long as all rows have all resources
+        at = span(rows)
         for name, weight in self._resources:
             if _is_scalar(name) and not pod.requests.get(name):
                 continue
-            allocatable, used = _usage(name, pod, columns, rows)
-            known = allocatable > 0
+            allocatable, used = _usage(name, pod, columns, at)
             score = self._resource_score(used, allocatable)
-            if self.strategy == "RequestedToCapacityRatio":
-                known &= score > 0
-            total += np.where(known, score * weight, 0)
-            weights += np.where(known, weight, 0)
+            known = score > 0 if self.strategy == "RequestedToCapacityRatio" else allocatable > 0
+            if known.all():
+                total += score * weight if weight != 1 else score
+                weights = weights + weight
+            else:
+                total += np.where(known, score * weight, 0)
+                weights = weights + np.where(known, weight, 0)
         if self.strategy == "RequestedToCapacityRatio":
             means: Ints = np.rint(total / np.maximum(weights, 1)).astype(np.int64)
             return means
-        return total // np.maximum(weights, 1)
+        shared: Ints = total // np.maximum(weights, 1)
+        return shared
 
     def _resource_score(self, used: Ints, allocatable: Ints) -> Ints:
-        divisor = np.maximum(allocatable, 1)
+        divisor = np.maximum(allocatable, 1)  # a node without the resource is left out by the caller
         if self.strategy == "MostAllocated":
-            packed: Ints = np.minimum(used, allocatable) * SCORE_MAX // divisor
-            return packed
+            return _percent(np.minimum(used, allocatable), divisor)
         if self.strategy == "RequestedToCapacityRatio":
             over = (used > allocatable) | (allocatable == 0)
-            utilization = np.where(over, UTILIZATION_MAX, used * UTILIZATION_MAX // divisor)
+            utilization = np.where(over, UTILIZATION_MAX, _percent(used, divisor))
             return _broken_line(utilization, self._shape)
-        left: Ints = np.maximum(allocatable - used, 0) * SCORE_MAX // divisor
-        return left
+        return _percent(np.maximum(allocatable - used, 0), divisor)
+
+
+def _percent(part: Ints, whole: Ints) -> Ints:
+    """Returns whole per cents, rounded down; floats are exact enough for amounts below 2^46, and much faster."""
+    return (part * float(SCORE_MAX) / whole).astype(np.int64)
 
 
 def _is_full(event: Event, columns: Columns) -> bool:
@@ -121,16 +129,16 @@ def _is_full(event: Event, columns: Columns) -> bool:
     return row < 0 or columns.requested[row, PODS] + 1 >= columns.allocatable[row, PODS]
 
 
-def _usage(name: str, pod: PodInfo, columns: Columns, rows: Ints) -> tuple[Ints, Ints]:
+def _usage(name: str, pod: PodInfo, columns: Columns, at: Ints | slice) -> tuple[Ints, Ints]:
     """Returns what each row has of a resource, and what would be in use with the pod; pods without requests count
     with defaults of cpu and memory."""
     number = columns.resource(name)
-    allocatable = columns.allocatable[:, number][rows]
+    allocatable = columns.allocatable[:, number][at]
     if number == CPU:
-        return allocatable, columns.scored[:, 0][rows] + pod.scored_cpu_milli
+        return allocatable, columns.scored[:, 0][at] + pod.scored_cpu_milli
     if number == MEMORY:
-        return allocatable, columns.scored[:, 1][rows] + pod.scored_memory_bytes
-    return allocatable, columns.requested[:, number][rows] + pod.requests.get(name, 0)
+        return allocatable, columns.scored[:, 1][at] + pod.scored_memory_bytes
+    return allocatable, columns.requested[:, number][at] + pod.requests.get(name, 0)
 
 
 def _broken_line(utilization: Ints, shape: Sequence[tuple[int, int]]) -> Ints:
@@ -157,18 +165,24 @@ class NodeResourcesBalancedAllocation(Plugin):
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints | None:
         if not any(pod.requests.get(name) for name in self._resources):
             return None
+        at = span(rows)
+        complete = True
         fractions: list[Any] = []
         known: list[Any] = []
         for name in self._resources:
             if _is_scalar(name) and not pod.requests.get(name):
                 continue
             number = columns.resource(name)
-            allocatable = columns.allocatable[:, number][rows]
-            used = columns.requested[:, number][rows] + pod.requests.get(name, 0)
+            allocatable = columns.allocatable[:, number][at]
+            used = columns.requested[:, number][at] + pod.requests.get(name, 0)
             has = allocatable > 0
-            fractions.append(np.where(has, np.minimum(used / np.maximum(allocatable, 1), 1.0), 0.0))
+            if has.all():
+                fractions.append(np.minimum(used / allocatable, 1.0))
+            else:
+                fractions.append(np.where(has, np.minimum(used / np.maximum(allocatable, 1), 1.0), 0.0))
+                complete = False
             known.append(has)
-        if len(fractions) == 2 and all(one.all() for one in known):
+        if len(fractions) == 2 and complete:
             deviation = np.abs(fractions[0] - fractions[1]) / 2
             return ((1 - deviation) * SCORE_MAX).astype(np.int64)  # type: ignore[no-any-return]
         values, has = np.array(fractions), np.array(known)
