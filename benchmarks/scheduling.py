@@ -115,9 +115,10 @@ def filled(nodes: int) -> Engine:
 
 
 def timed(pods: int, work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+    """Returns pods per second of this thread's own time: what else the machine does does not count."""
+    started = time.process_time()
     work()
-    return pods / (time.perf_counter() - started)
+    return pods / (time.process_time() - started)
 
 
 def place(engine: Engine, make: Callable[[int], Obj], numbers: range) -> None:
