@@ -19,7 +19,7 @@ from proa.apis.all import RESOURCES
 from proa.apis.bootstrap_objects import policies
 from proa.apis.metrics.resources import API_SERVICE
 from proa.apiserver import encryption
-from proa.apiserver.admission.defaults import default_admission
+from proa.apiserver.admission.defaults import chosen, default_admission
 from proa.apiserver.admission.resourcequota import ResourceQuota
 from proa.apiserver.aggregator.remote import Clients
 from proa.apiserver.aggregator.run import Aggregator
@@ -101,6 +101,9 @@ class Options:
     # have changed; it raises ValueError.
     audit: AuditOptions = field(default_factory=AuditOptions)
     encryption: Callable[[], Sequence[Rule]] | None = None
+    # Names of admission plugins to run beside the usual ones, and of those not to run.
+    admission_enabled: Sequence[str] = ()
+    admission_disabled: Sequence[str] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
     event_ttl_seconds: float = 3600.0
@@ -149,7 +152,11 @@ def default_parts(around: Surroundings) -> Parts:
     authorization = Authorization(around.live)
     nodes, endpoints = around.nodes, around.endpoints
     webhooks = WebhookCaller(endpoints)
-    admission = default_admission(around.live, around.resources, authorization, random_suffix, webhooks)
+    admission = chosen(
+        default_admission(around.live, around.resources, authorization, random_suffix, webhooks),
+        around.options.admission_enabled,
+        around.options.admission_disabled,
+    )
 
     def attach(core: Core, http: HttpServer) -> None:
         install_special(core, http, around.live, authenticator, authorization, nodes, endpoints)

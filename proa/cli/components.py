@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from proa.cli.options import audit_options, cluster_options, find
-from proa.cluster.state import AuditSettings
+from proa.cli.options import admission_options, audit_options, cluster_options, find
+from proa.cluster.state import AdmissionSettings, AuditSettings
 
 if TYPE_CHECKING:
     from proa.apiserver.authn.frontproxy import FrontProxy
@@ -74,11 +74,13 @@ def _request_header_options(function: F) -> F:
 @click.command()
 @cluster_options
 @audit_options
+@admission_options
 @_request_header_options
 def apiserver(
     name: str | None,
     data_dir: Path | None,
     audit: AuditSettings,
+    admission: AdmissionSettings,
     requestheader_client_ca_file: Path | None,
     **headers: str,
 ) -> None:
@@ -87,7 +89,8 @@ def apiserver(
 
     cluster = find(name, data_dir)
     front_proxy = _front_proxy(requestheader_client_ca_file, headers) if requestheader_client_ca_file else None
-    _run(serve(replace(cluster, audit=audit.over(cluster.audit)), alone=True, front_proxy=front_proxy))
+    settings = replace(cluster, audit=audit.over(cluster.audit), admission=admission.over(cluster.admission))
+    _run(serve(settings, alone=True, front_proxy=front_proxy))
 
 
 def _front_proxy(authority: Path, headers: dict[str, str]) -> FrontProxy:

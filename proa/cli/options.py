@@ -12,7 +12,7 @@ import click
 
 from proa.cluster import state
 from proa.cluster.problems import Problem
-from proa.cluster.state import AuditSettings, Cluster
+from proa.cluster.state import AdmissionSettings, AuditSettings, Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,6 +99,28 @@ def encryption_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+_ADMISSION = {
+    "enable": "Admission plugins to run beside the usual ones, such as DenyServiceExternalIPs.",
+    "disable": "Admission plugins not to run.",
+}
+
+
+def admission_options(function: F) -> F:
+    """Adds --enable- and --disable-admission-plugins; the function gets them as `admission`, AdmissionSettings."""
+
+    @functools.wraps(function)
+    def wrapped(**given: Any) -> Any:
+        lists = {what: given.pop(f"{what}_admission_plugins") for what in _ADMISSION}
+        named = {what: tuple(one.strip() for one in text.split(",") if one.strip()) for what, text in lists.items()}
+        return function(admission=AdmissionSettings(**named), **given)
+
+    decorated: Any = wrapped
+    for what, about in reversed(_ADMISSION.items()):
+        decorated = click.option(f"--{what}-admission-plugins", default="", metavar="LIST", help=about)(decorated)
+    found: F = decorated
+    return found
 
 
 def find(name: str | None, data_dir: Path | None) -> Cluster:

@@ -99,11 +99,13 @@ class ControlPlane:
             proxy_key=pki / "front-proxy-client.key",
             audit=audit_options(cluster),
             encryption=lambda: encryption.rules(cluster),
+            admission_enabled=cluster.admission.enable,
+            admission_disabled=cluster.admission.disable,
         )
         try:
             self.server = ApiServer(options, self.clock)
         except ValueError as error:
-            raise Problem(str(error), "mend the file, or leave the option out") from error
+            raise Problem(str(error), "mend it, or leave the option out") from error
         try:
             await self.server.start()
         except OSError as error:

@@ -79,6 +79,18 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionSettings:
+    """Admission plugins beside those that run by default, and those of them that do not run."""
+
+    enable: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+
+    def over(self, other: AdmissionSettings) -> AdmissionSettings:
+        """Returns these settings where they say anything, the others' where not."""
+        return AdmissionSettings(enable=self.enable or other.enable, disable=self.disable or other.disable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """A cluster's configuration, as `cluster.json` holds it. `segment` numbers its network (see `nodes.py`)."""
 
@@ -105,6 +117,7 @@ class Cluster:
     # Resources that are encrypted on disk with the cluster's own keys, or the EncryptionConfiguration that says which.
     encrypted_resources: tuple[str, ...] = ENCRYPTED
     encryption_config: str = ""
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
 
     @property
     def path(self) -> Path:

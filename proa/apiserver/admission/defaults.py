@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from proa.apiserver.admission.certificates import (
     CertificateSubjectRestriction,
     SignerRights,
 )
+from proa.apiserver.admission.externalips import DenyServiceExternalIPs
 from proa.apiserver.admission.limitranger import LimitRanger
 from proa.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from proa.apiserver.admission.noderestriction import NodeRestriction
@@ -37,11 +38,16 @@ from proa.apiserver.contracts import AdmissionPlugin
 from proa.apiserver.live import Live
 from proa.apiserver.resources import Resources
 
+OFF_BY_DEFAULT = {DenyServiceExternalIPs.name}
+
 
 def default_admission(
     live: Live, resources: Resources, authorization: Authorization, suffix: Callable[[], str], caller: WebhookCaller
 ) -> list[AdmissionPlugin]:
-    """Returns the chain. `suffix` returns five random letters. Give the ResourceQuota plugin its API with `attach`."""
+    """Returns the chain, with what is off unless asked for (see `chosen`). `suffix` returns five random letters.
+
+    Give the ResourceQuota plugin its API with `attach`.
+    """
     return [
         NamespaceLifecycle(live),
         NodeRestriction(live),
@@ -59,6 +65,7 @@ def default_admission(
         DefaultIngressClass(live),
         DefaultStorageClass(live),
         PodTopologyLabels(live),
+        DenyServiceExternalIPs(),
         MutatingPolicies(live, resources, authorization),
         MutatingWebhooks(live, resources, caller, authorization),
         RoleEscalation(authorization),
@@ -67,3 +74,20 @@ def default_admission(
         ValidatingWebhooks(live, resources, caller, authorization),
         ResourceQuota(live),
     ]
+
+
+def chosen(
+    plugins: Sequence[AdmissionPlugin], enabled: Collection[str], disabled: Collection[str]
+) -> list[AdmissionPlugin]:
+    """Returns the plugins that run: those that do by default and the `enabled`, without the `disabled`.
+
+    Raises ValueError for a name that no plugin has, or that is in both.
+    """
+    known = {name for plugin in plugins if (name := getattr(plugin, "name", ""))}
+    for name in (*enabled, *disabled):
+        if name not in known:
+            raise ValueError(f"there is no admission plugin {name!r}; there are {', '.join(sorted(known))}")
+        if name in enabled and name in disabled:
+            raise ValueError(f"admission plugin {name!r} is both enabled and disabled")
+    off = OFF_BY_DEFAULT - set(enabled) | set(disabled)
+    return [plugin for plugin in plugins if getattr(plugin, "name", "") not in off]
