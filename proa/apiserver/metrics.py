@@ -28,9 +28,11 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 
 
 class Metrics:
-    """What one server counts. `objects` yields (resource, count) of what is stored."""
+    """What one server counts. `objects` yields (table, count) of what is stored, `changes` how often one changed."""
 
-    def __init__(self, gate: Gate, objects: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self, gate: Gate, objects: Callable[[], Mapping[str, int]], changes: Callable[[str], int] = lambda table: 0
+    ) -> None:
         self.requests: Counter[tuple[str, ...]] = Counter()
         self.durations: dict[tuple[str, ...], Histogram] = {}
         self.sizes: dict[tuple[str, ...], Histogram] = {}
@@ -40,6 +42,8 @@ class Metrics:
         self._gate = gate
         self.audit: Audit | None = None
         self._objects = objects
+        self._changes = changes
+        self.unauthenticated = 0
         self._started = time.time()
 
     def install(self, server: HttpServer) -> None:
@@ -97,6 +101,17 @@ class Metrics:
         yield counter("apiserver_watch_events", "Events sent to watchers.", _WATCH, self.watch_events)
         stored = {(name,): count for name, count in self._objects().items()}
         yield gauge("apiserver_storage_objects", "Objects stored.", ("resource",), stored)
+        received: dict[tuple[str, ...], int] = {}
+        for name in self._objects():
+            group, _, resource = name.rpartition(".")
+            received[group, resource] = self._changes(f"{name}/")
+        text = "Changes that the watch cache took in."
+        yield counter("apiserver_watch_cache_events_received", text, ("group", "resource"), received)
+        attempts: dict[tuple[str, ...], int] = {
+            ("success",): sum(self.requests.values()),
+            ("failure",): self.unauthenticated,
+        }
+        yield counter("authentication_attempts", "Requests by whether who asked was known.", ("result",), attempts)
         old = dict.fromkeys(self.deprecated, 1)
         yield gauge("apiserver_requested_deprecated_apis", "Deprecated APIs that somebody used.", _WATCH, old)
         build = version_document()
@@ -104,10 +119,10 @@ class Metrics:
         values = (build["major"], build["minor"], build["gitVersion"], build["platform"])
         yield gauge("kubernetes_build_info", "What this server is.", labels, {values: 1})
         yield from fairness.collect(self._gate)
+        yield counter("apiserver_audit_event", "Audit events made.", (), {(): self.audit.events if self.audit else 0})
         if self.audit is not None:
             lost: dict[tuple[str, ...], int] = {(one.name,): one.dropped for one in self.audit.backends}
             levels: dict[tuple[str, ...], int] = {(level,): count for level, count in self.audit.levels.items()}
-            yield counter("apiserver_audit_event", "Audit events made.", (), {(): self.audit.events})
             yield counter("apiserver_audit_error", "Audit events lost.", ("plugin",), lost)
             yield counter("apiserver_audit_level", "Requests by audit level.", ("level",), levels)
 

@@ -120,6 +120,7 @@ class Observer(Protocol):
     watches: Counter[tuple[str, ...]]
     watch_events: Counter[tuple[str, ...]]
     deprecated: set[tuple[str, ...]]
+    unauthenticated: int
 
     def finished(self, call: HttpCall, code: int, seconds: float, size: int) -> None: ...
 
@@ -186,6 +187,8 @@ class HttpServer:
         return error_response(error, call.accept, call.warnings)
 
     def _unauthenticated(self, call: HttpCall, error: StatusError) -> Response:
+        if self.metrics is not None:
+            self.metrics.unauthenticated += 1
         if self.audit is not None:
             self.audit.unauthenticated(call, error)
         response = error_response(error, call.accept)
