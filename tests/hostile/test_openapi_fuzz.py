@@ -23,7 +23,10 @@ SECONDS = 60.0
 EXAMPLES = 3
 OPERATIONS_MIN = 30
 # Upstream's 500s for mistakes of the client: all say what was wrong.
-KNOWN_500 = ("resourceVersion", "failed to create typed patch object", "unknown patch type", "expected a list for")
+KNOWN_500 = (
+    *("resourceVersion", "failed to create typed patch object", "target.name: Required value"),
+    *("unknown patch type", "expected a list for", "The order in patch list", "list element types are not identical"),
+)
 # What lasts on purpose, or belongs to a kubelet that is not there.
 LASTING = ("/watch/", "/proxy", "/exec", "/attach", "/portforward", "/log")
 # The documents say `*/*` of bodies, and name a form of patches that nobody sends unasked.
