@@ -6,6 +6,8 @@ within a version resources are sorted by name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from proa.apis import (
     admissionregistration,
     apiextensions,
@@ -56,6 +58,9 @@ RESOURCES: tuple[ResourceDef, ...] = (
     *flowcontrol.RESOURCES,
 )
 
+# Served only where they are asked for.
+OPTIONAL: tuple[ResourceDef, ...] = certificates.OPTIONAL
+
 BY_GVR: dict[GVR, ResourceDef] = {one.gvr: one for one in RESOURCES}
 BY_GVK: dict[GVK, ResourceDef] = {one.gvk: one for one in RESOURCES}
 
@@ -81,3 +86,23 @@ def preferred(group: str, plural: str) -> ResourceDef | None:
 def preferred_kind(group: str, kind: str) -> ResourceDef | None:
     """Returns the resource of a kind in the version that discovery prefers, or None if there is no such kind."""
     return _PREFERRED_KINDS.get((group, kind))
+
+
+def served(runtime_config: Sequence[str]) -> tuple[ResourceDef, ...]:
+    """Returns the built-in resources, with those that `runtime_config` asks for: `api/all`, `group/version` or
+    `group/version/resource`, each perhaps with `=true`. Raises ValueError for what cannot be had."""
+    wanted: list[ResourceDef] = []
+    for item in runtime_config:
+        name, _, value = item.partition("=")
+        if value not in ("", "true"):
+            raise ValueError(f"--runtime-config {item}: what is served by default cannot be switched off")
+        found = [one for one in OPTIONAL if name in ("api/all", one.api_version, f"{one.api_version}/{one.plural}")]
+        if not found and not any(name == one.api_version for one in RESOURCES):
+            names = ", ".join(f"{one.api_version}/{one.plural}" for one in OPTIONAL)
+            raise ValueError(f"--runtime-config {item}: no such API; beside the usual ones there are {names}")
+        wanted += [one for one in found if one not in wanted]
+    made = list(RESOURCES)
+    for one in wanted:
+        last = max(index for index, other in enumerate(made) if other.group == one.group)
+        made.insert(last + 1, one)
+    return tuple(made)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proa.apis.all import RESOURCES
+from proa.apis.all import served
 from proa.apis.bootstrap_objects import policies
 from proa.apis.metrics.resources import API_SERVICE
 from proa.apiserver import encryption
@@ -104,6 +104,8 @@ class Options:
     # Names of admission plugins to run beside the usual ones, and of those not to run.
     admission_enabled: Sequence[str] = ()
     admission_disabled: Sequence[str] = ()
+    # APIs to serve beside the usual ones: `group/version=true`, `group/version/resource=true`, `api/all=true`.
+    runtime_config: Sequence[str] = ()
     node_ports: tuple[int, int] = (30000, 32767)
     retention_seconds: float = 300.0
     event_ttl_seconds: float = 3600.0
@@ -209,7 +211,7 @@ class ApiServer:
         self.clock = clock or SystemClock()
         rules = options.encryption() if options.encryption is not None else ()
         self.store = open_store(options.store, options.retention_seconds, rules)
-        self.resources = Resources(RESOURCES)
+        self.resources = Resources(served(options.runtime_config))
         self.live = Live(self.store, self.resources)
         keys = SigningKeys(options.service_account_issuer, options.service_account_key)
         self.tokens = ServiceAccountTokens(keys, self.live, self.clock)

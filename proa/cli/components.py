@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from proa.cli.options import admission_options, audit_options, cluster_options, find
-from proa.cluster.state import AdmissionSettings, AuditSettings
+from proa.cli.options import api_options, audit_options, cluster_options, find
+from proa.cluster.state import ApiSettings, AuditSettings
 
 if TYPE_CHECKING:
     from proa.apiserver.authn.frontproxy import FrontProxy
@@ -74,13 +74,13 @@ def _request_header_options(function: F) -> F:
 @click.command()
 @cluster_options
 @audit_options
-@admission_options
+@api_options
 @_request_header_options
 def apiserver(
     name: str | None,
     data_dir: Path | None,
     audit: AuditSettings,
-    admission: AdmissionSettings,
+    api: ApiSettings,
     requestheader_client_ca_file: Path | None,
     **headers: str,
 ) -> None:
@@ -89,7 +89,7 @@ def apiserver(
 
     cluster = find(name, data_dir)
     front_proxy = _front_proxy(requestheader_client_ca_file, headers) if requestheader_client_ca_file else None
-    settings = replace(cluster, audit=audit.over(cluster.audit), admission=admission.over(cluster.admission))
+    settings = replace(cluster, audit=audit.over(cluster.audit), api=api.over(cluster.api))
     _run(serve(settings, alone=True, front_proxy=front_proxy))
 
 

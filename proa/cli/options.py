@@ -12,7 +12,7 @@ import click
 
 from proa.cluster import state
 from proa.cluster.problems import Problem
-from proa.cluster.state import AdmissionSettings, AuditSettings, Cluster
+from proa.cluster.state import ApiSettings, AuditSettings, Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,24 +101,25 @@ def encryption_options(function: F) -> F:
     return function
 
 
-_ADMISSION = {
-    "enable": "Admission plugins to run beside the usual ones, such as DenyServiceExternalIPs.",
-    "disable": "Admission plugins not to run.",
+_API = {
+    "enable-admission-plugins": "Admission plugins to run beside the usual ones, such as DenyServiceExternalIPs.",
+    "disable-admission-plugins": "Admission plugins not to run.",
+    "runtime-config": "APIs to serve beside the usual ones, such as certificates.k8s.io/v1beta1=true.",
 }
 
 
-def admission_options(function: F) -> F:
-    """Adds --enable- and --disable-admission-plugins; the function gets them as `admission`, AdmissionSettings."""
+def api_options(function: F) -> F:
+    """Adds what the API server runs and serves, named as upstream's; the function gets it as `api`, ApiSettings."""
 
     @functools.wraps(function)
     def wrapped(**given: Any) -> Any:
-        lists = {what: given.pop(f"{what}_admission_plugins") for what in _ADMISSION}
-        named = {what: tuple(one.strip() for one in text.split(",") if one.strip()) for what, text in lists.items()}
-        return function(admission=AdmissionSettings(**named), **given)
+        lists = {name.replace("-", "_"): given.pop(name.replace("-", "_")) for name in _API}
+        named = {name: tuple(one.strip() for one in text.split(",") if one.strip()) for name, text in lists.items()}
+        return function(api=ApiSettings(**named), **given)
 
     decorated: Any = wrapped
-    for what, about in reversed(_ADMISSION.items()):
-        decorated = click.option(f"--{what}-admission-plugins", default="", metavar="LIST", help=about)(decorated)
+    for name, about in reversed(_API.items()):
+        decorated = click.option(f"--{name}", default="", metavar="LIST", help=about)(decorated)
     found: F = decorated
     return found
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from proa.cli.options import admission_options, audit_options, cluster_options, encryption_options
-from proa.cluster.state import AdmissionSettings, AuditSettings
+from proa.cli.options import api_options, audit_options, cluster_options, encryption_options
+from proa.cluster.state import ApiSettings, AuditSettings
 
 
 @click.command()
@@ -19,7 +19,7 @@ from proa.cluster.state import AdmissionSettings, AuditSettings
 @click.option("--simulated-nodes", default=0, type=click.IntRange(0), help="Nodes that only pretend to run pods.")
 @audit_options
 @encryption_options
-@admission_options
+@api_options
 def server(
     name: str | None,
     data_dir: Path | None,
@@ -31,7 +31,7 @@ def server(
     audit: AuditSettings,
     encryption_config: Path | None,
     encrypted_resources: tuple[str, ...],
-    admission: AdmissionSettings,
+    api: ApiSettings,
 ) -> None:
     """Run a control plane in the foreground, without nodes of its own. Its kubeconfig is in the data directory."""
     from proa.cluster import logs
@@ -50,7 +50,7 @@ def server(
         audit=audit,
         encryption_config=encryption_config,
         encrypted_resources=encrypted_resources,
-        admission=admission,
+        api=api,
     )
     logs.configure()
     run(serve(cluster))

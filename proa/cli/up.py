@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from proa.cli.options import admission_options, audit_options, cluster_options, encryption_options
-from proa.cluster.state import AdmissionSettings, AuditSettings
+from proa.cli.options import api_options, audit_options, cluster_options, encryption_options
+from proa.cluster.state import ApiSettings, AuditSettings
 
 
 @click.command()
@@ -24,7 +24,7 @@ from proa.cluster.state import AdmissionSettings, AuditSettings
 )
 @audit_options
 @encryption_options
-@admission_options
+@api_options
 @click.option("--merge/--no-merge", default=True, help="Put context proa-NAME into your kubeconfig [default: yes].")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but problems.")
 def up(
@@ -42,7 +42,7 @@ def up(
     audit: AuditSettings,
     encryption_config: Path | None,
     encrypted_resources: tuple[str, ...],
-    admission: AdmissionSettings,
+    api: ApiSettings,
 ) -> None:
     """Start a cluster and wait until it is ready."""
     from proa.cluster import state
@@ -65,7 +65,7 @@ def up(
         audit=audit,
         encryption_config=encryption_config,
         encrypted_resources=encrypted_resources,
-        admission=admission,
+        api=api,
     )
     before = time.monotonic()
     outcome = bring_up(wishes, _silent if quiet else _show)

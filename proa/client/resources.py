@@ -59,6 +59,7 @@ CLUSTERROLEBINDINGS = GVR("rbac.authorization.k8s.io", "v1", "clusterrolebinding
 CLUSTERROLES = GVR("rbac.authorization.k8s.io", "v1", "clusterroles")
 ROLEBINDINGS = GVR("rbac.authorization.k8s.io", "v1", "rolebindings")
 ROLES = GVR("rbac.authorization.k8s.io", "v1", "roles")
+CLUSTERTRUSTBUNDLES = GVR("certificates.k8s.io", "v1beta1", "clustertrustbundles")
 CERTIFICATESIGNINGREQUESTS = GVR("certificates.k8s.io", "v1", "certificatesigningrequests")
 SELFSUBJECTACCESSREVIEWS = GVR("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 SUBJECTACCESSREVIEWS = GVR("authorization.k8s.io", "v1", "subjectaccessreviews")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proa.cluster import certificates, kubeconfig, state
 from proa.cluster.problems import Problem
-from proa.cluster.state import AdmissionSettings, AuditSettings, Cluster
+from proa.cluster.state import ApiSettings, AuditSettings, Cluster
 
 _DEFAULT_PORT = 6443
 
@@ -24,7 +24,7 @@ def prepare(
     audit: AuditSettings,
     encryption_config: Path | None,
     encrypted_resources: tuple[str, ...],
-    admission: AdmissionSettings,
+    api: ApiSettings,
 ) -> Cluster:
     """Returns the cluster of a directory, made at first use; options that are given replace what it remembers.
 
@@ -46,7 +46,7 @@ def prepare(
         audit=audit.over(cluster.audit),
         encryption_config=str(encryption_config or cluster.encryption_config),
         encrypted_resources=encrypted_resources or cluster.encrypted_resources,
-        admission=admission.over(cluster.admission),
+        api=api.over(cluster.api),
     )
     try:
         cluster.save()

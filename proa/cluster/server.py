@@ -99,8 +99,9 @@ class ControlPlane:
             proxy_key=pki / "front-proxy-client.key",
             audit=audit_options(cluster),
             encryption=lambda: encryption.rules(cluster),
-            admission_enabled=cluster.admission.enable,
-            admission_disabled=cluster.admission.disable,
+            admission_enabled=cluster.api.enable_admission_plugins,
+            runtime_config=cluster.api.runtime_config,
+            admission_disabled=cluster.api.disable_admission_plugins,
         )
         try:
             self.server = ApiServer(options, self.clock)

@@ -79,15 +79,20 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionSettings:
-    """Admission plugins beside those that run by default, and those of them that do not run."""
+class ApiSettings:
+    """What the API server runs and serves beside or instead of the usual, named as the options that say so."""
 
-    enable: tuple[str, ...] = ()
-    disable: tuple[str, ...] = ()
+    enable_admission_plugins: tuple[str, ...] = ()
+    disable_admission_plugins: tuple[str, ...] = ()
+    runtime_config: tuple[str, ...] = ()
 
-    def over(self, other: AdmissionSettings) -> AdmissionSettings:
+    def over(self, other: ApiSettings) -> ApiSettings:
         """Returns these settings where they say anything, the others' where not."""
-        return AdmissionSettings(enable=self.enable or other.enable, disable=self.disable or other.disable)
+        return ApiSettings(
+            enable_admission_plugins=self.enable_admission_plugins or other.enable_admission_plugins,
+            disable_admission_plugins=self.disable_admission_plugins or other.disable_admission_plugins,
+            runtime_config=self.runtime_config or other.runtime_config,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +122,7 @@ class Cluster:
     # Resources that are encrypted on disk with the cluster's own keys, or the EncryptionConfiguration that says which.
     encrypted_resources: tuple[str, ...] = ENCRYPTED
     encryption_config: str = ""
-    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
 
     @property
     def path(self) -> Path:

@@ -25,7 +25,7 @@ from typing import Any
 
 from proa.cluster import containerd, kubeconfig, nodes, state, supervisor, teardown
 from proa.cluster.problems import Problem
-from proa.cluster.state import ENCRYPTED, AdmissionSettings, AuditSettings, Cluster, Node
+from proa.cluster.state import ENCRYPTED, ApiSettings, AuditSettings, Cluster, Node
 from proa.util.files import write_atomic
 
 DEFAULT_PORT = 6443
@@ -55,7 +55,7 @@ class Wishes:
     audit: AuditSettings = field(default_factory=AuditSettings)
     encryption_config: Path | None = None
     encrypted_resources: tuple[str, ...] = ()
-    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ def up(wishes: Wishes, progress: Progress = lambda text, seconds: None) -> Outco
             if is_running(known):
                 if _changed(known, wishes) != known:
                     raise Problem(
-                        f"cluster {known.name!r} runs, with other options for auditing, admission or encryption",
+                        f"cluster {known.name!r} runs, with other options for auditing, the API or encryption",
                         "end its processes first, or leave the options out",
                     )
                 wait_ready(known, _READY_SECONDS)
@@ -135,7 +135,7 @@ def _changed(known: Cluster, wishes: Wishes) -> Cluster:
     return replace(
         known,
         audit=wishes.audit.over(known.audit),
-        admission=wishes.admission.over(known.admission),
+        api=wishes.api.over(known.api),
         encryption_config=str(wishes.encryption_config or known.encryption_config),
         encrypted_resources=wishes.encrypted_resources or known.encrypted_resources,
     )
@@ -233,7 +233,7 @@ def _plan(wishes: Wishes) -> Cluster:
         audit=wishes.audit,
         encryption_config=str(wishes.encryption_config or ""),
         encrypted_resources=wishes.encrypted_resources or ENCRYPTED,
-        admission=wishes.admission,
+        api=wishes.api,
     )
 
 

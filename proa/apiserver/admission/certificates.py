@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 
 from proa.apiserver.admission.base import Plugin, concerns, refusal
 from proa.apiserver.contracts import AdmissionRequest, Attributes, Authorizer
@@ -37,13 +38,34 @@ class SignerRights(Plugin):
 
     def _require(self, request: AdmissionRequest, verb: str) -> None:
         signer = ((request.old or {}).get("spec") or {}).get("signerName") or ""
-        for name in (signer, f"{signer.partition('/')[0]}/*"):
-            attributes = Attributes(
-                user=request.user, verb=verb, group=_GROUP, version="*", resource="signers", name=name
-            )
-            if self._authorizer.authorize(attributes).allowed:
-                return
-        raise refusal(request, f'user not permitted to {verb} requests with signerName "{signer}"')
+        if not may_with_signer(self._authorizer, request, verb, signer):
+            raise refusal(request, f'user not permitted to {verb} requests with signerName "{signer}"')
+
+
+def may_with_signer(authorizer: Authorizer, request: AdmissionRequest, verb: str, signer: str) -> bool:
+    """Tells whether the user has a right on a signer, or on all signers of its domain."""
+    whole = Attributes(user=request.user, verb=verb, group=_GROUP, version="*", resource="signers", name=signer)
+    domain = replace(whole, name=f"{signer.partition('/')[0]}/*")
+    return any(authorizer.authorize(one).allowed for one in (whole, domain))
+
+
+class ClusterTrustBundleAttest(Plugin):
+    """Who writes a trust bundle of a signer needs the verb `attest` on it."""
+
+    name = "ClusterTrustBundleAttest"
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        if not concerns(request, "clustertrustbundles", "CREATE", "UPDATE", group=_GROUP):
+            return
+        new, old = ((one or {}).get("spec") or {} for one in (request.obj, request.old))
+        if request.old is not None and new == old:
+            return  # metadata only: the garbage collector, for example
+        signer = new.get("signerName") or ""
+        if signer and not may_with_signer(self._authorizer, request, "attest", signer):
+            raise refusal(request, f'user not permitted to attest for signerName "{signer}"')
 
 
 class CertificateSubjectRestriction(Plugin):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from proa.apiserver.admission.certificates import (
     CertificateSubjectRestriction,
+    ClusterTrustBundleAttest,
     SignerRights,
 )
 from proa.apiserver.admission.externalips import DenyServiceExternalIPs
@@ -61,6 +62,7 @@ def default_admission(
         PersistentVolumeClaimResize(live),
         RuntimeClass(live),
         SignerRights(authorization),
+        ClusterTrustBundleAttest(authorization),
         CertificateSubjectRestriction(),
         DefaultIngressClass(live),
         DefaultStorageClass(live),

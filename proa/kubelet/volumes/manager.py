@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from proa.client.interface import Client
-from proa.client.resources import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, SECRETS
+from proa.client.resources import CLUSTERTRUSTBUNDLES, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, SECRETS
 from proa.kubelet.environment import ConfigError, NodeFacts, expand
 from proa.kubelet.podspec import containers_of
 from proa.kubelet.references import Reference, References
 from proa.kubelet.volumes import mounts
+from proa.kubelet.volumes.bundles import wants_bundles
 from proa.kubelet.volumes.payload import claim_name, payload, references_of, token_requests
 from proa.kubelet.volumes.tokens import Tokens
 from proa.kubelet.volumes.writer import write_files
@@ -111,11 +112,21 @@ class VolumeManager:
             _empty_dir(folder, pod, volume["emptyDir"])
             return folder
         tokens = {request: await self._tokens.get(pod, request) for request in token_requests(volume)}
-        files = payload(pod, volume, node=self._facts(), lookup=lookup, tokens=tokens)
+        bundles = await self._bundles() if wants_bundles(volume) else ()
+        files = payload(pod, volume, node=self._facts(), lookup=lookup, tokens=tokens, bundles=bundles)
         _prepare(folder, on_tmpfs=kind in _ON_TMPFS)
         group = ((pod.get("spec") or {}).get("securityContext") or {}).get("fsGroup")
         write_files(folder, files or {}, group)
         return folder
+
+    async def _bundles(self) -> list[Obj]:
+        """Returns the cluster's trust bundles; none where they are not served."""
+        try:
+            return (await self._client.list(CLUSTERTRUSTBUNDLES)).items
+        except StatusError as error:
+            if error.code == 404:
+                return []
+            raise
 
     async def _claimed(self, pod: Obj, volume: Obj) -> Path:
         name = claim_name(pod, volume)

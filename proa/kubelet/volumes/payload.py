@@ -6,13 +6,14 @@ Follows upstream's documentation of these volumes: items, modes, optional source
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from proa.client.resources import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, SECRETS
 from proa.kubelet.environment import ConfigError, NodeFacts, field_value, resource_value
 from proa.kubelet.podspec import containers_of
 from proa.kubelet.references import Reference
+from proa.kubelet.volumes.bundles import anchors
 from proa.meta.objects import Obj, annotations_of, labels_of, name_of, namespace_of
 
 Lookup = Callable[[str, str], Obj | None]
@@ -84,9 +85,18 @@ def token_requests(volume: Obj) -> Iterator[TokenRequest]:
 
 
 def payload(
-    pod: Obj, volume: Obj, *, node: NodeFacts, lookup: Lookup, tokens: Mapping[TokenRequest, str]
+    pod: Obj,
+    volume: Obj,
+    *,
+    node: NodeFacts,
+    lookup: Lookup,
+    tokens: Mapping[TokenRequest, str],
+    bundles: Sequence[Obj] = (),
 ) -> dict[str, File] | None:
-    """Returns the volume's files by relative path, or None for a volume of another kind; raises ConfigError."""
+    """Returns the volume's files by relative path, or None for a volume of another kind; raises ConfigError.
+
+    `bundles` are the cluster trust bundles that the volume's sources may choose from.
+    """
     if "configMap" in volume:
         source = volume["configMap"]
         return _keys("configmaps", source, source.get("name") or "", lookup, _mode(source))
@@ -108,9 +118,11 @@ def payload(
             files.update(_keys("secrets", part, part.get("name") or "", lookup, mode))
         if "downwardAPI" in source:
             files.update(_downward(pod, source["downwardAPI"], node, mode))
-        for kind in ("clusterTrustBundle", "podCertificate"):
-            if kind in source:
-                raise ConfigError(f"projected source {kind} is not supported by this node")
+        if "clusterTrustBundle" in source:
+            part = source["clusterTrustBundle"]
+            files[part.get("path") or ""] = File(anchors(part, bundles), mode)
+        if "podCertificate" in source:
+            raise ConfigError("projected source podCertificate is not supported by this node")
     user = _common_user(pod)
     group = ((pod.get("spec") or {}).get("securityContext") or {}).get("fsGroup")
     for request in token_requests(volume):

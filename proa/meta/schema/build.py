@@ -87,7 +87,7 @@ def compile_all() -> dict[str, Obj]:
     """
     source, known = read_source(), facts()
     proto = json.loads((_HERE.parent / "codec" / "protobuf-fields.json").read_bytes())
-    served = set(known["definitions"])
+    served = {*known["definitions"], *known["optional"]}
     return {name: _compile(name, source[name], known, proto) for name in sorted(served)}
 
 

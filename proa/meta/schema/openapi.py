@@ -324,11 +324,14 @@ def document_v2(resources: Sequence[Resource]) -> Obj:
     for group, version in versions:
         operations += of_group_version(resources, group, version, kinds)
     definitions = _Definitions(V2, {})
+    # What is served only where it is asked for is told of only there.
+    asked = {one.schema for one in resources} & set(build.facts()["optional"])
+    extra = definitions.closure(asked | {f"{name}List" for name in asked})
     return {
         "swagger": "2.0",
         "info": INFO,
         "paths": _paths(operations, v3=False),
-        "definitions": {name: definitions.get(name) for name in sorted(definitions.names)},
+        "definitions": {name: definitions.get(name) for name in sorted({*definitions.names, *extra})},
         "securityDefinitions": _security(),
         "security": [{"BearerToken": []}],
     }

@@ -79,7 +79,11 @@ def test_projected_sources_together() -> None:
             {"secret": {"secretName": "s", "items": [{"key": "x", "path": "x"}]}},
             "non-existent secret key: x",
         ),
-        ({"projected": {"sources": [{"clusterTrustBundle": {}}]}}, "clusterTrustBundle is not supported"),
+        (
+            {"projected": {"sources": [{"clusterTrustBundle": {"name": "absent", "path": "p"}}]}},
+            'clustertrustbundle "absent" not found',
+        ),
+        ({"projected": {"sources": [{"podCertificate": {}}]}}, "podCertificate is not supported"),
     ],
 )
 def test_what_is_missing(volume: dict[str, Any], message: str) -> None:
