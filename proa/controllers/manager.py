@@ -34,6 +34,8 @@ CONTROLLERS: dict[str, str] = {
     "persistentvolume-binder": "proa.controllers.volumes.binder:VolumeBinder",
     "persistentvolumeclaim-protection": "proa.controllers.volumes.protection:ClaimProtectionController",
     "persistentvolume-protection": "proa.controllers.volumes.protection:VolumeProtectionController",
+    "resourceclaim": "proa.controllers.resourceclaim.run:PodClaimController",
+    "resourceclaim-release": "proa.controllers.resourceclaim.run:ClaimReleaseController",
     "ephemeral-volume": "proa.controllers.volumes.ephemeral:EphemeralVolumeController",
     "certificatesigningrequest-approving": "proa.controllers.certificates.run:CertificateApprover",
     "certificatesigningrequest-signing": "proa.controllers.certificates.run:CertificateSigner",

@@ -327,7 +327,8 @@ def _finished(pod: Obj) -> bool:
 
 def _same_for_scheduling(old: Obj, new: Obj) -> bool:
     """Tells whether two forms of a waiting pod differ in nothing that the scheduler looks at."""
-    if (old.get("status") or {}).get("nominatedNodeName") != (new.get("status") or {}).get("nominatedNodeName"):
+    before, after = old.get("status") or {}, new.get("status") or {}
+    if any(before.get(key) != after.get(key) for key in ("nominatedNodeName", "resourceClaimStatuses")):
         return False
     return bool(old.get("spec") == new.get("spec")) and labels_of(old) == labels_of(new)
 
