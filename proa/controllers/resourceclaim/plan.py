@@ -74,6 +74,16 @@ def claim_from(pod: Obj, name: str, template: Obj) -> Obj:
     return {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": meta, "spec": spec}
 
 
+def pods_of(claim: Obj) -> dict[str, str]:
+    """Returns the uids, by name, of the pods that have a claim reserved or own it."""
+    reserved = (claim.get("status") or {}).get("reservedFor") or ()
+    found = {one["name"]: one["uid"] for one in reserved if not one.get("apiGroup") and one["resource"] == "pods"}
+    owner = controller_of(claim)
+    if owner is not None and owner.get("kind") == POD.kind:
+        found[owner["name"]] = owner["uid"]
+    return found
+
+
 def plan_claim(claim: Obj, pod_of: Callable[[str], Obj | None]) -> ClaimPlan:
     """Takes away what is reserved for pods that are done, and what was allocated once nobody has it reserved.
 

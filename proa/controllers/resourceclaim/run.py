@@ -8,7 +8,7 @@ from proa.client.interface import DeleteOptions
 from proa.client.resources import PODS, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES
 from proa.controllers.ownership import CONTROLLER_INDEX, by_controller
 from proa.controllers.pods import is_finished
-from proa.controllers.resourceclaim.plan import FINALIZER, claim_from, needs_claims, plan_claim, plan_pod
+from proa.controllers.resourceclaim.plan import FINALIZER, claim_from, needs_claims, plan_claim, plan_pod, pods_of
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
 from proa.meta.objects import (
@@ -97,7 +97,8 @@ class ClaimReleaseController(Controller):
         claim = self._claims.get(name, namespace)
         if claim is None:
             return None
-        step = plan_claim(claim, lambda pod: self._pods.get(pod, namespace))
+        pods = {user: await self._pod(user, uid, namespace) for user, uid in pods_of(claim).items()}
+        step = plan_claim(claim, pods.get)
         if step.status is not None:
             claim = await self.client.update(RESOURCECLAIMS, {**claim, "status": step.status}, subresource="status")
         if step.release:
@@ -108,6 +109,18 @@ class ClaimReleaseController(Controller):
             options = DeleteOptions(uid=uid_of(claim))
             await ignore_absent(self.client.delete(RESOURCECLAIMS, name, namespace, options))
         return None
+
+    async def _pod(self, name: str, uid: str, namespace: str) -> Obj | None:
+        """Returns a pod; one that the informer does not know is asked for, lest a claim be taken from a new pod."""
+        known = self._pods.get(name, namespace)
+        if known is not None and uid_of(known) == uid:
+            return known
+        try:
+            return await self.client.get(PODS, name, namespace)
+        except StatusError as error:
+            if error.code == 404:
+                return None
+            raise
 
 
 def _key_of_owner(claim: Obj) -> Iterable[str]:

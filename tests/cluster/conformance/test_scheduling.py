@@ -516,7 +516,8 @@ def test_resource_claims(api: Api, namespace: str) -> None:
     made["status"] = {"allocation": {"devices": {"results": [result]}}}
     allocated = api.put(f"{one}/status", made).ok()
     assert allocated["status"]["allocation"]["devices"]["results"] == [result]
-    user = {"resource": "pods", "name": "p", "uid": "123"}
+    # No pod: the reservation of a pod that does not exist is taken away at once.
+    user = {"apiGroup": "example.com", "resource": "widgets", "name": "w", "uid": "123"}
     reserved = api.patch(f"{one}/status", {"status": {"reservedFor": [user]}}).ok()
     assert reserved["status"]["reservedFor"] == [user]
     assert api.get(f"{one}/status").ok()["status"] == reserved["status"]
