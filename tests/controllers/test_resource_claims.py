@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from proa.controllers.resourceclaim.plan import FINALIZER, POD_CLAIM, plan_claim
+from proa.apis.resource.resource_claim import FINALIZER
+from proa.controllers.resourceclaim.plan import POD_CLAIM, plan_claim
 from proa.meta.objects import Obj
 from proa.testing import Cluster, Life
 from tests.controllers.test_scheduling import event_messages, is_running, pod

@@ -15,6 +15,8 @@ from proa.apis.shape import child, children, drop_zero, keep_status
 from proa.meta.errors import invalid_field, required_field, too_many_field
 from proa.meta.objects import Obj, is_deleted, metadata, name_of
 
+# Keeps an allocated claim until what it holds was given back.
+FINALIZER = "resource.kubernetes.io/delete-protection"
 _RESERVED_FOR_MAX = 256
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from proa.apis.resource.resource_claim import FINALIZER
 from proa.controllers.pods import is_finished, owner_reference
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, annotations_of, controller_of, copy_object, is_deleted, metadata, name_of, uid_of
@@ -12,7 +13,6 @@ from proa.meta.objects import Obj, annotations_of, controller_of, copy_object, i
 POD = GVK("", "v1", "Pod")
 # Says for which of a pod's claims a claim was made.
 POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
-FINALIZER = "resource.kubernetes.io/delete-protection"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from proa.apis.resource.resource_claim import FINALIZER
 from proa.client.interface import DeleteOptions
 from proa.client.resources import PODS, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES
 from proa.controllers.ownership import CONTROLLER_INDEX, by_controller
 from proa.controllers.pods import is_finished
-from proa.controllers.resourceclaim.plan import FINALIZER, claim_from, needs_claims, plan_claim, plan_pod, pods_of
+from proa.controllers.resourceclaim.plan import claim_from, needs_claims, plan_claim, plan_pod, pods_of
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
 from proa.meta.objects import (

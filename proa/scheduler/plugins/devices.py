@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from proa.apis.resource.resource_claim import FINALIZER
 from proa.client.resources import RESOURCECLAIMS
 from proa.meta.objects import Obj, is_deleted, metadata, name_of, namespace_of, uid_of
 from proa.scheduler.columns import Columns, Ints
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from proa.scheduler.devices.allocator import Chosen, Wanted
     from proa.scheduler.devices.state import Device, DeviceId
 
-FINALIZER = "resource.kubernetes.io/delete-protection"
 RESERVED_FOR_MAX = 256
 BINDING_SECONDS_MAX = 600.0
 

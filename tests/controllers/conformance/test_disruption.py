@@ -80,11 +80,13 @@ def test_status_endpoints(world: World) -> None:
         {**found, "status": {**found["status"], "disruptedPods": {"a": "2026-01-01T00:00:00Z"}}}, "status"
     )
     assert set(updated["status"]["disruptedPods"]) == {"a"}
-    patch = {"metadata": {"resourceVersion": updated["metadata"]["resourceVersion"]}, "status": {"disruptedPods": {}}}
     merged = {"status": {"disruptedPods": {"b": "2026-01-01T00:00:00Z"}}}
     patched = world.patch("poddisruptionbudgets", "foo", merged, subresource="status", patch_type=MERGE_PATCH)
     assert "b" in patched["status"]["disruptedPods"]
-    assert patch["status"] == {"disruptedPods": {}}
+    emptied = {"status": {"disruptedPods": None}}
+    patched = world.patch("poddisruptionbudgets", "foo", emptied, subresource="status", patch_type=MERGE_PATCH)
+    assert not patched["status"].get("disruptedPods")
+    assert not world.status("poddisruptionbudgets", "foo").get("disruptedPods")
 
 
 @pytest.mark.behaviour("[sig-apps] DisruptionController should block an eviction until the PDB is updated to allow it")

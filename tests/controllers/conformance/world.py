@@ -20,7 +20,6 @@ APIS = {
     "CronJob": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
 }
-HOUR = 3600.0
 
 
 def made(kind: str, name: str, spec: Any = None, **metadata: Any) -> Obj:
