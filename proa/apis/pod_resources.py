@@ -7,13 +7,18 @@ comes on top. Amounts are integers: milli-units for cpu, whole units (bytes, pie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
 
 from proa.meta.objects import Obj
 from proa.meta.quantity import parse
 
 Amounts = dict[str, int]
+Held = Mapping[str, Mapping[str, int]]  # by container
+_POD = ""  # stands for the pod itself where containers go by name
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @lru_cache(maxsize=4096)
@@ -46,9 +51,13 @@ def is_sidecar(container: Obj) -> bool:
     return container.get("restartPolicy") == "Always"
 
 
-def pod_requests(pod: Obj) -> Amounts:
-    """Returns what the pod requests from its node, overhead included."""
-    return _pod_amounts(pod, "requests")
+def pod_requests(pod: Obj, held: Held = _NOTHING, missing: Mapping[str, int] = _NOTHING) -> Amounts:
+    """Returns what the pod requests from its node, overhead included.
+
+    `held` (of `held_requests`) goes before what the containers ask for; `missing` are amounts of containers that do
+    not request the resource at all.
+    """
+    return _pod_amounts(pod, "requests", held, missing)
 
 
 def pod_limits(pod: Obj) -> Amounts:
@@ -56,13 +65,15 @@ def pod_limits(pod: Obj) -> Amounts:
     return _pod_amounts(pod, "limits")
 
 
-def _pod_amounts(pod: Obj, which: str) -> Amounts:
+def _pod_amounts(pod: Obj, which: str, held: Held = _NOTHING, missing: Mapping[str, int] = _NOTHING) -> Amounts:
     spec = pod.get("spec") or {}
-    total = _sum(spec.get("containers") or (), which)
+    total: Amounts = {}
+    for container in spec.get("containers") or ():
+        add(total, _of_container(container, which, held, missing))
     sidecars: Amounts = {}
     highest: Amounts = {}
     for container in spec.get("initContainers") or ():
-        own = amounts((container.get("resources") or {}).get(which))
+        own = _of_container(container, which, held, missing)
         if is_sidecar(container):
             add(sidecars, own)
             add(total, own)
@@ -71,17 +82,56 @@ def _pod_amounts(pod: Obj, which: str) -> Amounts:
             add(own, sidecars)
             raise_to(highest, own)
     raise_to(total, highest)
-    total.update(amounts((spec.get("resources") or {}).get(which)))
+    total.update(held[_POD] if _POD in held else amounts((spec.get("resources") or {}).get(which)))
     if which == "requests" or total:
         add(total, amounts(spec.get("overhead")))
     return total
 
 
-def _sum(containers: Iterable[Obj], which: str) -> Amounts:
-    total: Amounts = {}
-    for container in containers:
-        add(total, amounts((container.get("resources") or {}).get(which)))
-    return total
+def _of_container(container: Obj, which: str, held: Held, missing: Mapping[str, int]) -> Amounts:
+    name = container.get("name", "")
+    own = dict(held[name]) if name in held else amounts((container.get("resources") or {}).get(which))
+    for resource, amount in missing.items():
+        own.setdefault(resource, amount)
+    return own
+
+
+def held_requests(pod: Obj) -> Held:
+    """Returns the requests of containers that are being resized (pod-level ones under an empty name).
+
+    They are the larger of what is asked for, what the node has allocated and what the container really has; what is
+    asked for does not count once the node has said that it is infeasible.
+    """
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    found: dict[str, Amounts] = {}
+    infeasible = is_resize_pending(pod, "Infeasible")
+
+    def note(name: str, holder: Obj, said: Obj) -> None:
+        wanted = (holder.get("resources") or {}).get("requests") or {}
+        real, allocated = (said.get("resources") or {}).get("requests"), said.get("allocatedResources")
+        if real in (None, wanted) and allocated in (None, wanted):
+            return
+        most = {} if infeasible else amounts(wanted)
+        raise_to(most, amounts(real))
+        raise_to(most, amounts(allocated))
+        found[name] = most
+
+    for specs, statuses in (("containers", "containerStatuses"), ("initContainers", "initContainerStatuses")):
+        said = {one["name"]: one for one in status.get(statuses) or ()}
+        for container in spec.get(specs) or () if said else ():
+            if container["name"] in said:
+                note(container["name"], container, said[container["name"]])
+    if (spec.get("resources") or {}).get("requests"):
+        note(_POD, spec, status)
+    return found
+
+
+def is_resize_pending(pod: Obj, reason: str = "") -> bool:
+    """Tells whether the node has not accepted a resize, for a certain reason if one is given."""
+    return any(
+        one.get("type") == "PodResizePending" and (not reason or one.get("reason") == reason)
+        for one in (pod.get("status") or {}).get("conditions") or ()
+    )
 
 
 def qos_class(pod: Obj) -> str:

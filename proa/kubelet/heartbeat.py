@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from proa.apis.podspec.features import DECLARED
 from proa.apis.podspec.resources import is_extended
 from proa.client.events import EventRecorder
 from proa.client.interface import Client
@@ -160,6 +161,7 @@ class Heartbeat:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self._options.port}},
             "nodeInfo": node_info(self._version),
             "images": images_status(self._images),
+            "declaredFeatures": list(DECLARED),
             "conditions": conditions(machine, runtime, failure, before.get("conditions") or [], self._clock.now()),
         }
 

@@ -13,7 +13,7 @@ from proa.scheduler.columns import Columns
 from proa.scheduler.cycle import Placed, Unplaced, deciding, filter_rows, finish
 from proa.scheduler.devices.state import Devices
 from proa.scheduler.extender import Ask
-from proa.scheduler.framework import Change, Event, Happening, Plugin, Profile, Until
+from proa.scheduler.framework import Change, Event, Happening, Plugin, PostFilterError, Profile, Until
 from proa.scheduler.plugins import DEFAULT_SCHEDULER, default_profile
 from proa.scheduler.plugins.spread import PodTopologySpread
 from proa.scheduler.pod import PodInfo, parse_again, parse_pod
@@ -244,7 +244,10 @@ class Engine:
             return Refuse(outcome.message, plugins)
         texts = []
         for plugin in profile.post_filters:
-            text, changes = plugin.post_filter(pod, self.columns)
+            try:
+                text, changes = plugin.post_filter(pod, self.columns)
+            except PostFilterError as error:
+                return Refuse(f"{outcome.message} {error}", plugins)
             if changes:
                 return Refuse(f"{outcome.message} {text}", plugins, changes=tuple(changes))
             texts += [text] if text else []
@@ -342,4 +345,6 @@ def _node_happening(old: Obj, new: Obj) -> Happening:
         what |= Happening.NODE_LABEL
     if any(old_spec.get(key) != new_spec.get(key) for key in ("taints", "unschedulable")):
         what |= Happening.NODE_TAINT
+    if (old.get("status") or {}).get("declaredFeatures") != (new.get("status") or {}).get("declaredFeatures"):
+        what |= Happening.NODE_FEATURES
     return what

@@ -39,7 +39,8 @@ class Happening(IntFlag):
     POD_UPDATE = auto()  # the waiting pod itself changed
     VOLUME = auto()  # claims, volumes, classes, CSI nodes, drivers and capacities
     DEVICE = auto()  # resource claims, slices, device classes
-    NODE = NODE_ADD | NODE_ALLOCATABLE | NODE_LABEL | NODE_TAINT
+    NODE_FEATURES = auto()  # what the node declares that it can do
+    NODE = NODE_ADD | NODE_ALLOCATABLE | NODE_LABEL | NODE_TAINT | NODE_FEATURES
     ANY = NODE | POD_ADD | POD_DELETE | POD_UPDATE | VOLUME | DEVICE
 
 
@@ -61,6 +62,10 @@ class Rejection:
     mask: Mask
     text: str
     resolvable: bool = True
+
+
+class PostFilterError(Exception):
+    """A post-filter could not do its work; the text ends the pod's message, and no other post-filter is asked."""
 
 
 class Refused(Exception):
@@ -107,7 +112,8 @@ class Plugin:
         return ()
 
     def post_filter(self, pod: PodInfo, columns: Columns) -> tuple[str, Sequence[Change]]:
-        """Called when no node can take the pod: returns a text for its message, and changes that may help."""
+        """Called when no node can take the pod: returns a text for its message, and changes that may help. Raises
+        PostFilterError."""
         return "", ()
 
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints | None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from proa.apis.pod_resources import Amounts, amounts, pod_requests
+from proa.apis.pod_resources import Amounts, Held, held_requests, is_resize_pending, pod_requests
+from proa.apis.podspec.features import needed
 from proa.meta.objects import Obj, key_of, labels_of, metadata
 from proa.meta.selectors import from_object
 
@@ -135,6 +136,8 @@ class PodInfo:
     claims: tuple[str, ...] = ()  # keys of the persistent volume claims that it mounts, generic ephemeral ones too
     nominated_node: str = ""
     terminating: bool = False
+    features: tuple[str, ...] = ()  # what its node must declare that it can do
+    resizing: bool = False  # its status says something else about its resources than its spec
     cache: dict[str, Any] = field(default_factory=dict)  # plugins' own state of one cycle
 
     @property
@@ -172,6 +175,8 @@ def parse_again(pod: Obj, before: PodInfo) -> PodInfo:
     spec, meta = pod.get("spec") or {}, metadata(pod)
     if labels_of(pod) != before.labels or not _same_but_node(spec, old.get("spec") or {}):
         return parse_pod(pod)
+    if before.resizing or is_resize_pending(pod):
+        return parse_pod(pod)
     return replace(
         before,
         obj=pod,
@@ -196,8 +201,9 @@ def parse_pod(pod: Obj) -> PodInfo:
     affinity: Obj = spec.get("affinity") or {}
     node_affinity: Obj = affinity.get("nodeAffinity") or {}
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    requests = {name: amount for name, amount in pod_requests(pod).items() if amount}
-    cpu, memory = _scored_requests(pod, requests)
+    held = held_requests(pod) if pod.get("status") else {}
+    requests = {name: amount for name, amount in pod_requests(pod, held).items() if amount}
+    cpu, memory = _scored_requests(pod, containers, requests, held)
     spreads = tuple(_spread(one, pod) for one in spec.get("topologySpreadConstraints") or ())
     together, apart = affinity.get("podAffinity") or {}, affinity.get("podAntiAffinity") or {}
     return PodInfo(
@@ -225,6 +231,8 @@ def parse_pod(pod: Obj) -> PodInfo:
         claims=tuple(_claims(pod)) if spec.get("volumes") else (),
         nominated_node=(pod.get("status") or {}).get("nominatedNodeName") or "",
         terminating=bool(metadata(pod).get("deletionTimestamp")),
+        features=needed(spec),
+        resizing=bool(held),
     )
 
 
@@ -237,15 +245,15 @@ def _claims(pod: Obj) -> Iterable[str]:
             yield f"{meta.get('namespace', '')}/{meta['name']}-{volume['name']}"
 
 
-def _scored_requests(pod: Obj, requests: Amounts) -> tuple[int, int]:
-    """Returns (cpu milli, memory bytes) with the defaults for containers that do not say."""
-    cpu, memory = requests.get("cpu", 0), requests.get("memory", 0)
-    if not ((pod.get("spec") or {}).get("resources") or {}).get("requests"):
-        for container in (pod.get("spec") or {}).get("containers") or ():
-            own = amounts((container.get("resources") or {}).get("requests"))
-            cpu += 0 if "cpu" in own else DEFAULT_CPU_MILLI
-            memory += 0 if "memory" in own else DEFAULT_MEMORY_BYTES
-    return cpu, memory
+def _scored_requests(pod: Obj, containers: Iterable[Obj], requests: Amounts, held: Held) -> tuple[int, int]:
+    """Returns (cpu milli, memory bytes) with the defaults for containers that do not say; what the pod as a whole
+    requests needs none."""
+    missing = {"cpu": DEFAULT_CPU_MILLI, "memory": DEFAULT_MEMORY_BYTES}
+    if ((pod.get("spec") or {}).get("resources") or {}).get("requests"):
+        missing = {name: amount for name, amount in missing.items() if not requests.get(name)}
+    complete = all(missing.keys() <= ((one.get("resources") or {}).get("requests") or {}).keys() for one in containers)
+    scored = requests if complete else pod_requests(pod, held, missing)
+    return scored.get("cpu", 0), scored.get("memory", 0)
 
 
 def _host_ports(containers: Iterable[Obj], host_network: bool) -> Iterable[tuple[str, str, int]]:

@@ -58,7 +58,10 @@ def test_a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room(cluster: C
     cluster.create(pod("late", cpu="2"))
     cluster.wait(lambda: scheduled_condition(cluster, "late").get("reason") == "Unschedulable")
     message = scheduled_condition(cluster, "late")["message"]
-    assert message.startswith("0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: ")
+    assert message.startswith(
+        "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, "
+        "preemption: 0/2 nodes are available: "
+    )
     cluster.wait(lambda: message in event_messages(cluster, "FailedScheduling"))
     cluster.delete("pods", "a")
     cluster.wait(lambda: is_running(cluster, "late"))

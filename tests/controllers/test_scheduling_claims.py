@@ -76,7 +76,7 @@ def test_a_claim_waits_for_its_consumer_and_gets_a_local_volume(cluster: Cluster
     cluster.wait(lambda: scheduled_condition(cluster, "q").get("reason") == "Unschedulable")
     assert scheduled_condition(cluster, "q")["message"] == (
         "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind. "
-        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        "no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
     )
     cluster.create(volume("there", "local", node))
     cluster.wait(lambda: is_running(cluster, "q"))
@@ -115,8 +115,8 @@ def test_a_provisioner_is_told_the_node_and_the_pod_waits_for_the_volume(cluster
 def test_a_missing_claim_says_so(cluster: Cluster) -> None:
     cluster.create(using("p", "absent"))
     cluster.wait(lambda: scheduled_condition(cluster, "p").get("reason") == "Unschedulable")
-    assert scheduled_condition(cluster, "p")["message"].startswith(
-        '0/2 nodes are available: persistentvolumeclaim "absent" not found. preemption: 0/2 nodes are available: '
+    assert scheduled_condition(cluster, "p")["message"] == (
+        '0/2 nodes are available: persistentvolumeclaim "absent" not found. not found'
     )
 
 

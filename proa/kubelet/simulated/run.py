@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proa import KUBERNETES_VERSION
+from proa.apis.podspec.features import DECLARED
 from proa.client.informer import Informers
 from proa.client.interface import MERGE_PATCH, Client, DeleteOptions
 from proa.client.resources import LEASES, NODES, PODS
@@ -156,6 +157,7 @@ class SimulatedNodes:
                 "allocatable": capacity,
                 "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
                 "conditions": conditions,
+                "declaredFeatures": list(DECLARED),
                 "nodeInfo": {
                     "architecture": "amd64",
                     "bootID": "",

@@ -8,6 +8,7 @@ from proa.scheduler.plugins.devices import DynamicResources
 from proa.scheduler.plugins.nodes import (
     ImageLocality,
     NodeAffinity,
+    NodeDeclaredFeatures,
     NodeName,
     NodePorts,
     NodeUnschedulable,
@@ -26,6 +27,7 @@ DEFAULT_WEIGHTS = {
     "NodeAffinity": 2,
     "PodTopologySpread": 2,
     "InterPodAffinity": 2,
+    "DynamicResources": 2,
     "NodeResourcesFit": 1,
     "NodeResourcesBalancedAllocation": 1,
     "ImageLocality": 1,
@@ -51,6 +53,7 @@ def default_plugins() -> tuple[Plugin, ...]:
         DynamicResources(),
         NodeResourcesBalancedAllocation(),
         ImageLocality(),
+        NodeDeclaredFeatures(),
     )
 
 

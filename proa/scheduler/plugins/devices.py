@@ -13,7 +13,17 @@ from proa.client.resources import RESOURCECLAIMS
 from proa.meta.objects import Obj, is_deleted, metadata, name_of, namespace_of, uid_of
 from proa.scheduler.columns import Columns, Ints
 from proa.scheduler.devices.state import claim_keys
-from proa.scheduler.framework import Change, Event, Happening, Plugin, Refused, Rejection, Until
+from proa.scheduler.framework import (
+    Change,
+    Event,
+    Happening,
+    Plugin,
+    PostFilterError,
+    Refused,
+    Rejection,
+    Until,
+    normalized,
+)
 from proa.scheduler.plugins.nodes import selector_mask
 from proa.scheduler.pod import PodInfo
 
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
 
 RESERVED_FOR_MAX = 256
 BINDING_SECONDS_MAX = 600.0
+ALTERNATIVES_MAX = 8  # of one request
 
 
 @dataclass(slots=True)
@@ -35,6 +46,7 @@ class _Cycle:
     selected: dict[tuple[tuple[str, ...], DeviceId], bool] = field(default_factory=dict)
     places: dict[int, frozenset[int]] = field(default_factory=dict)
     unavailable: set[str] = field(default_factory=set)  # uids of allocated claims that keep nodes out
+    found: dict[int, list[Chosen]] = field(default_factory=dict)  # by row, where requests have alternatives
 
 
 def _reserved_for(claim: Obj) -> list[Obj]:
@@ -82,6 +94,7 @@ class DynamicResources(Plugin):
         return "", claims
 
     def pre_filter(self, pod: PodInfo, columns: Columns) -> str:
+        pod.cache[self.name] = None
         if not (pod.obj.get("spec") or {}).get("resourceClaims"):
             return ""
         from proa.scheduler.devices.allocator import Hopeless, wants_of
@@ -129,6 +142,7 @@ class DynamicResources(Plugin):
         from proa.scheduler.devices.allocator import Hopeless
 
         texts: dict[str, list[int]] = {}
+        has_alternatives = any(one.request != one.parent for alternatives in cycle.wants for one in alternatives)
         # Nodes without devices of their own all see the same shared ones.
         for position, row in enumerate(rows):
             if away[position]:
@@ -140,6 +154,8 @@ class DynamicResources(Plugin):
                 continue
             if found is None:
                 texts.setdefault("cannot allocate all claims", []).append(position)
+            elif has_alternatives:
+                cycle.found[int(row)] = found
         rejections = []
         for text, positions in texts.items():
             mask = np.zeros(len(rows), dtype=bool)
@@ -172,17 +188,37 @@ class DynamicResources(Plugin):
 
     def post_filter(self, pod: PodInfo, columns: Columns) -> tuple[str, Sequence[Change]]:
         """Deallocates one claim that keeps the pod from fitting and that nobody else uses."""
-        if not (pod.obj.get("spec") or {}).get("resourceClaims"):
-            return "", ()
-        cycle: _Cycle | None = pod.cache.get(self.name)
-        for claim in cycle.claims if cycle else ():
-            if uid_of(claim) not in cycle.unavailable:  # type: ignore[union-attr]
+        if self.name not in pod.cache:
+            # A plugin before this one refused all nodes; these are upstream's words for that.
+            raise PostFilterError("not found")
+        cycle: _Cycle | None = pod.cache[self.name]
+        if cycle is None:
+            return "no new claims to deallocate", ()
+        for claim in cycle.claims:
+            if uid_of(claim) not in cycle.unavailable:
                 continue
             users = _reserved_for(claim)
             if not users or (len(users) == 1 and users[0].get("uid") == pod.uid):
                 change = Change(RESOURCECLAIMS, namespace_of(claim), name_of(claim), _deallocated(pod), "status")
                 return "deallocation of ResourceClaim completed", (change,)
         return "still not schedulable", ()
+
+    def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints | None:
+        """Prefers nodes on which requests get what they list first."""
+        cycle: _Cycle | None = pod.cache.get(self.name)
+        if cycle is None or not cycle.found:
+            return None
+        worth = {
+            (one.claim, one.request): ALTERNATIVES_MAX - place
+            for alternatives in cycle.wants
+            for place, one in enumerate(alternatives)
+            if one.request != one.parent
+        }
+        scores = [
+            sum(worth.get(which, 0) for which in {(one.wanted.claim, one.wanted.request) for one in cycle.found[row]})
+            for row in map(int, rows)
+        ]
+        return normalized(np.array(scores, dtype=np.int64))
 
     # ------------------------------------------------------------ the chosen node
 

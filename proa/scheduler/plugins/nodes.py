@@ -249,6 +249,34 @@ class NodePorts(Plugin):
         return any((protocol, port) in ports for _, protocol, port in event.pod.host_ports)
 
 
+class NodeDeclaredFeatures(Plugin):
+    """Refuses nodes that do not declare (`status.declaredFeatures`) what the pod needs of their kubelet."""
+
+    name = "NodeDeclaredFeatures"
+    wakes = Happening.NODE_ADD | Happening.NODE_FEATURES | Happening.POD_UPDATE
+
+    def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
+        if not pod.features:
+            return []
+        lacking = [", ".join(_lacking(pod, columns.nodes[row] or {})) for row in rows]
+        return [
+            Rejection(
+                np.array([one == names for one in lacking], dtype=bool),
+                f"node declared features check failed - unsatisfied requirements: {names}",
+                resolvable=False,
+            )
+            for names in sorted({*lacking} - {""})
+        ]
+
+    def helps(self, pod: PodInfo, event: Event, columns: Columns) -> bool:
+        return event.node is None or not _lacking(pod, event.node)
+
+
+def _lacking(pod: PodInfo, node: Obj) -> list[str]:
+    declared = (node.get("status") or {}).get("declaredFeatures") or ()
+    return [one for one in pod.features if one not in declared]
+
+
 class ImageLocality(Plugin):
     """Prefers nodes that have the pod's images, by size and by how widely an image is spread already."""
 

@@ -12,6 +12,7 @@ from proa.scheduler.plugins.devices import DynamicResources
 from proa.scheduler.plugins.nodes import (
     ImageLocality,
     NodeAffinity,
+    NodeDeclaredFeatures,
     NodeName,
     NodePorts,
     NodeUnschedulable,
@@ -155,6 +156,7 @@ REGISTRY: dict[str, Factory] = {
     "DynamicResources": _devices,
     "NodeResourcesBalancedAllocation": _balanced,
     "ImageLocality": ImageLocality,
+    "NodeDeclaredFeatures": NodeDeclaredFeatures,
 }
 IMPLIED = frozenset(("PrioritySort", "DefaultPreemption", "DefaultBinder"))
 ORDER = (*REGISTRY, *sorted(IMPLIED))

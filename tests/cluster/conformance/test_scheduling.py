@@ -121,7 +121,7 @@ def test_requests_beyond_what_is_left(api: Api, namespace: str) -> None:
     api.post(core(namespace, "pods"), asking(pod("additional"), cpu=f"{max(free.values()) // 2}m")).ok()
     count = len(free)
     message = refusal(api, namespace, "additional")
-    assert message.startswith(f"0/{count} nodes are available: {count} Insufficient cpu. preemption: ")
+    assert message.startswith(f"0/{count} nodes are available: {count} Insufficient cpu. no new claims ")
     assert message.endswith(f"{count} No preemption victims found for incoming pod.")
     assert not on_node(api, namespace, "additional")
 
@@ -150,6 +150,7 @@ def test_node_selector_that_matches_nothing(api: Api, namespace: str) -> None:
     count = len(nodes(api))
     assert refusal(api, namespace, "restricted-pod") == (
         f"0/{count} nodes are available: {count} node(s) didn't match Pod's node affinity/selector. "
+        "no new claims to deallocate, "
         f"preemption: 0/{count} nodes are available: {count} Preemption is not helpful for scheduling."
     )
     assert not on_node(api, namespace, "restricted-pod")

@@ -164,3 +164,15 @@ def test_nominated_room_is_kept_for_pods_of_equal_or_higher_priority() -> None:
     assert place(columns, pod("p", cpu="1", priority=20), nominated=[promised]) == "a"
     columns.promise({})
     assert not columns.where
+
+
+def test_a_pod_that_needs_a_feature_goes_to_a_node_that_declares_it() -> None:
+    able, old = node("able"), node("old")
+    able["status"]["declaredFeatures"] = ["RestartAllContainersOnContainerExits"]
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [3]}}
+    wanted = pod("p", container={"restartPolicyRules": [rule]})
+    assert place(cluster([able, old]), wanted) == "able"
+    assert place(cluster([old]), wanted) == (
+        "0/1 nodes are available: 1 node declared features check failed - unsatisfied requirements: "
+        "RestartAllContainersOnContainerExits."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from proa.meta.objects import Obj
@@ -258,3 +259,23 @@ def test_an_allocated_claim_keeps_the_pod_on_its_nodes_and_idle_ones_are_dealloc
     assert text == "deallocation of ResourceClaim completed"
     after = change.change(columns.devices.claims.get("c", "default") or {})
     assert after is not None and after["status"] == {}
+
+
+def test_nodes_with_what_a_request_lists_first_are_preferred() -> None:
+    big, small = (
+        {**exactly(selectors=[f"device.attributes['{DRIVER}'].size == {size}"]), "name": name}
+        for name, size in (("big", 2), ("small", 1))
+    )
+    wanted = claim({"name": "r", "firstAvailable": [big, small]})
+    sizes = {"n0": 1, "n1": 2}
+    slices = [pool_slice(on, device("d", attributes={"size": {"int": size}})) for on, size in sizes.items()]
+    # n0 is emptier, which weighs less than the choice.
+    columns = world(slices, wanted)
+    columns.add_pod(parse_pod(pod("x", cpu="1", memory="1Gi", on="n1")))
+    assert place(columns, using("c")) == "n1"
+    plugin = DynamicResources()
+    info = parse_pod(using("c"))
+    rows = np.array([columns.row_of["n0"], columns.row_of["n1"]])
+    assert not plugin.pre_filter(info, columns) and not plugin.filter(info, columns, rows)
+    scores = plugin.score(info, columns, rows)
+    assert scores is not None and list(scores) == [87, 100]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from proa.meta.objects import Obj
 from proa.scheduler.columns import Columns
 from proa.scheduler.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
-from proa.scheduler.pod import parse_pod
+from proa.scheduler.pod import parse_again, parse_pod
 from tests.unit.scheduler.cases import cluster, node, pod
 
 
@@ -56,3 +57,55 @@ def test_ignored_resources_are_not_checked() -> None:
     assert len(NodeResourcesFit().filter(wanted, columns, rows)) == 2
     assert len(NodeResourcesFit(ignored=["example.com/gpu"]).filter(wanted, columns, rows)) == 1
     assert not NodeResourcesFit(ignored_groups=["example.com", "other.com"]).filter(wanted, columns, rows)
+
+
+def resized(wanted: str, real: str, allocated: str, *, infeasible: bool = False) -> Obj:
+    made = pod("p", cpu=wanted, memory="1Gi", on="n")
+    have = {"requests": {"cpu": real, "memory": "1Gi"}}
+    made["status"]["containerStatuses"] = [
+        {"name": "c", "resources": have, "allocatedResources": {"cpu": allocated, "memory": "1Gi"}}
+    ]
+    if infeasible:
+        made["status"]["conditions"] = [{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "cpu"),
+    [
+        (resized("1", "1", "1"), 1000),
+        (resized("2", "1", "1"), 2000),
+        (resized("1", "2", "2"), 2000),
+        (resized("1", "1", "3"), 3000),
+        (resized("3", "1", "2"), 3000),
+        (resized("8", "1", "2", infeasible=True), 2000),
+    ],
+)
+def test_a_pod_that_is_resized_counts_with_the_largest_of_all_it_may_have(made: Obj, cpu: int) -> None:
+    info = parse_pod(made)
+    assert info.requests == {"cpu": cpu, "memory": 1024**3}
+    assert info.scored_cpu_milli == cpu
+
+
+def test_a_resize_is_seen_when_the_status_alone_changes() -> None:
+    grown = resized("2", "1", "1")
+    before = parse_pod(grown)
+    assert before.requests["cpu"] == 2000
+    refused = parse_again({**grown, "status": resized("2", "1", "1", infeasible=True)["status"]}, before)
+    assert refused.requests["cpu"] == 1000
+    shrinking = parse_pod(resized("1", "2", "2"))
+    assert parse_again({**shrinking.obj, "status": resized("1", "1", "1")["status"]}, shrinking).requests["cpu"] == 1000
+
+
+def test_pod_level_requests_are_held_too() -> None:
+    made = pod("p", on="n", resources={"requests": {"cpu": "1"}})
+    made["status"] = {"allocatedResources": {"cpu": "2"}, "resources": {"requests": {"cpu": "1500m"}}}
+    info = parse_pod(made)
+    assert info.requests == {"cpu": 2000}
+    assert (info.scored_cpu_milli, info.scored_memory_bytes) == (2000, 200 * 1024**2)
+
+
+def test_sidecars_without_requests_count_in_scores() -> None:
+    bare: Obj = {"name": "s", "image": "i"}
+    made = pod("p", initContainers=[{**bare, "restartPolicy": "Always"}, {**bare, "name": "i"}])
+    assert parse_pod(made).scored_cpu_milli == 200

@@ -208,4 +208,5 @@ def test_the_default_profile_asks_in_upstreams_order() -> None:
         "PodTopologySpread",
         "InterPodAffinity",
         "DynamicResources",
+        "NodeDeclaredFeatures",
     ]

@@ -1,0 +1,26 @@
+"""What pods need their kubelet to be able to do, what ours declare in `status.declaredFeatures` (enhancement 5328)."""
+
+from __future__ import annotations
+
+from proa.meta.objects import Obj
+
+RESTART_ALL_CONTAINERS = "RestartAllContainersOnContainerExits"
+USER_NAMESPACES_HOST_NETWORK = "UserNamespacesHostNetworkSupport"
+# Of Proa's kubelet and of simulated nodes.
+DECLARED = (RESTART_ALL_CONTAINERS,)
+
+
+def needed(spec: Obj) -> tuple[str, ...]:
+    """Returns the features that a pod needs of the node it is scheduled to, sorted."""
+    found = []
+    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+    if any(
+        rule.get("action") == "RestartAllContainers"
+        for one in containers
+        if "restartPolicyRules" in one
+        for rule in one["restartPolicyRules"] or ()
+    ):
+        found.append(RESTART_ALL_CONTAINERS)
+    if spec.get("hostNetwork") and spec.get("hostUsers") is False:
+        found.append(USER_NAMESPACES_HOST_NETWORK)
+    return tuple(found)
