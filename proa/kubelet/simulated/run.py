@@ -20,6 +20,7 @@ from proa.client.resources import LEASES, NODES, PODS
 from proa.client.workqueue import ShutDown, WorkQueue
 from proa.kubelet.simulated.addresses import Addresses
 from proa.kubelet.simulated.plan import Life, Step, plan, usage_annotations
+from proa.kubelet.simulated.rounds import Rounds
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, key_of, name_of, namespace_of, split_key, uid_of
 from proa.util.clock import Clock, rfc3339, rfc3339_micro
@@ -89,7 +90,8 @@ class SimulatedNodes:
         self._pods.add_handler(self._pod_changed)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._work(), name="simulated pods") for _ in range(WORKERS)]
-        self._tasks.append(loop.create_task(self._renew(), name="simulated leases"))
+        renewals = Rounds(self.names, self._renew_seconds, self._renew_lease)
+        self._tasks.append(loop.create_task(renewals.run(), name="simulated leases"))
 
     async def stop(self) -> None:
         """Stops living; the nodes stay registered."""
@@ -209,14 +211,6 @@ class SimulatedNodes:
             if error.code != 404:
                 raise
             await self._client.create(LEASES, lease, LEASE_NAMESPACE)
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._renew_seconds)
-            try:
-                await self._everywhere(self._renew_lease, self.names)
-            except (StatusError, OSError, EOFError) as error:
-                log.warning("simulated leases: %s", error)
 
     # ------------------------------------------------------------ pods
 
