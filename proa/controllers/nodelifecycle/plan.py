@@ -68,11 +68,11 @@ def silenced(node: Obj, now: datetime) -> list[Obj] | None:
     return None if result == list(conditions(node)) else result
 
 
-def taints(node: Obj, now: datetime, *, evict: bool) -> list[Obj] | None:
+def taints(node: Obj, now: datetime, *, evict: bool, spare: bool = False) -> list[Obj] | None:
     """Returns the node's taints as they should be, None if they are.
 
     `evict`: put (or keep) the NoExecute taint of a node that is not ready; without it an existing one goes only when
-    the node is ready again or the other one takes its place.
+    the node is ready again or the other one takes its place. `spare`: it goes in any case.
     """
     old = (node.get("spec") or {}).get("taints") or []
     wanted = {_TAINT_BY_CONDITION.get((one.get("type") or "", one.get("status") or "")) for one in conditions(node)}
@@ -86,13 +86,13 @@ def taints(node: Obj, now: datetime, *, evict: bool) -> list[Obj] | None:
     ]
     present = {one["key"] for one in kept if one.get("effect") == "NoSchedule"}
     kept += [{"key": key, "effect": "NoSchedule"} for key in sorted(keep_away - present)]
-    kept = _with_eviction(node, kept, now, evict)
+    kept = _with_eviction(node, kept, now, evict and not spare, spare)
     return None if kept == old else kept
 
 
-def _with_eviction(node: Obj, listed: list[Obj], now: datetime, evict: bool) -> list[Obj]:
+def _with_eviction(node: Obj, listed: list[Obj], now: datetime, evict: bool, spare: bool) -> list[Obj]:
     status = ready_status(node)
-    key = {"False": NOT_READY, "Unknown": UNREACHABLE}.get(status)
+    key = None if spare else {"False": NOT_READY, "Unknown": UNREACHABLE}.get(status)
     held = [one["key"] for one in listed if one.get("effect") == "NoExecute" and one["key"] in (NOT_READY, UNREACHABLE)]
     if key is not None and held == [key]:
         return listed
@@ -132,21 +132,40 @@ def zone_of(node: Obj) -> str:
     return f"{labels.get('topology.kubernetes.io/region', '')}:{labels.get('topology.kubernetes.io/zone', '')}"
 
 
-def zones(nodes: Sequence[Obj]) -> dict[str, Zone]:
-    counts: dict[str, list[int]] = {}
-    for node in nodes:
-        count = counts.setdefault(zone_of(node), [0, 0])
-        count[0 if ready_status(node) == "True" else 1] += 1
-    found = {}
-    for name, (ready, lost) in counts.items():
-        if not ready and lost:
-            state = Disruption.FULL
-        elif lost > 2 and lost / (ready + lost) >= UNHEALTHY_SHARE_MAX:
-            state = Disruption.PARTIAL
-        else:
-            state = Disruption.NORMAL
-        found[name] = Zone(state, ready + lost)
-    return found
+def judged(ready: int, lost: int) -> Zone:
+    """Returns what a zone of so many nodes, ready and not, is to be called."""
+    if not ready and lost:
+        state = Disruption.FULL
+    elif lost > 2 and lost / (ready + lost) >= UNHEALTHY_SHARE_MAX:
+        state = Disruption.PARTIAL
+    else:
+        state = Disruption.NORMAL
+    return Zone(state, ready + lost)
+
+
+class Census:
+    """Nodes by zone, counted as they change: nobody looks at thousands of nodes because one has fallen silent."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = {}  # zone -> nodes that are ready, and that are not
+
+    def move(self, old: Obj | None, new: Obj | None) -> None:
+        """Takes a node from where it was counted to where it belongs now; None: it was, or is, nowhere."""
+        for node, step in ((old, -1), (new, 1)):
+            if node is None:
+                continue
+            count = self._counts.setdefault(zone_of(node), [0, 0])
+            count[0 if ready_status(node) == "True" else 1] += step
+            if count == [0, 0]:
+                del self._counts[zone_of(node)]
+
+    def zone(self, name: str) -> Zone:
+        ready, lost = self._counts.get(name, (0, 0))
+        return judged(ready, lost)
+
+    def all_lost(self) -> bool:
+        """Tells whether there are nodes and none of them is ready."""
+        return bool(self._counts) and not any(ready for ready, _ in self._counts.values())
 
 
 def evictions_per_second(zone: Zone, all_lost: bool) -> float:

@@ -1,10 +1,13 @@
-"""Checks every node every few seconds: leases and status, conditions, taints, pods of lost nodes."""
+"""Hears nodes by their leases and status, and looks every few seconds who has fallen silent: conditions, taints, pods
+of lost nodes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +17,7 @@ from proa.client.resources import LEASES, NODES, PODS
 from proa.controllers.conditions import find
 from proa.controllers.indexes import NODE_INDEX, by_node
 from proa.controllers.nodelifecycle.plan import (
-    EVICTIONS_PER_SECOND_MAX,
-    Disruption,
+    Census,
     conditions,
     evicting,
     evictions_per_second,
@@ -23,13 +25,12 @@ from proa.controllers.nodelifecycle.plan import (
     silenced,
     taints,
     zone_of,
-    zones,
 )
 from proa.controllers.pods import is_finished
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, is_deleted, name_of, namespace_of
-from proa.util.clock import rfc3339
+from proa.util.clock import Clock, rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,34 @@ _STARTUP_GRACE_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Sign:
-    """The last sign of life: what it was, and when (on our own clock) it was first seen."""
+    """A node's last sign of life (`seconds` of our own watching time) and what was known of it then.
 
-    signature: tuple[Any, ...]
+    `settled`: it has been silent since, all that follows is done.
+    """
+
     seconds: float
     ready: str
     reported: bool
+    settled: bool = False
+
+
+class _WatchingTime:
+    """Seconds for which this process could watch. Held up (starved, stopped, its event loop busy) it sees no sign of
+    life, which says nothing about the nodes: such spans do not count.
+    """
+
+    def __init__(self, clock: Clock, gap_seconds_max: float) -> None:
+        self._clock = clock
+        self._gap_seconds_max = gap_seconds_max
+        self._seconds = 0.0
+        self._looked_at = clock.monotonic()
+
+    def look(self) -> float:
+        """Returns the seconds until now; to be asked more often than every `gap_seconds_max`."""
+        now = self._clock.monotonic()
+        self._seconds += min(now - self._looked_at, self._gap_seconds_max)
+        self._looked_at = now
+        return self._seconds
 
 
 class NodeLifecycleController(Controller):
@@ -54,58 +77,108 @@ class NodeLifecycleController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._nodes = self.watch(NODES, relevant=_facts)
+        # Oldest sign first: a round looks at those that may be silent, and at no other.
+        self._signs: OrderedDict[str, _Sign] = OrderedDict()
+        self._time = _WatchingTime(self.clock, 2 * context.options.node_check_seconds)
+        self._census = Census()
+        self._waiting: dict[str, dict[str, None]] = {}  # zone -> nodes that are not ready and not tainted for it yet
+        self._all_lost = False
+        self._tainted_at: dict[str, float] = {}  # by zone, when a node was last tainted for eviction
+        self._nodes = self.need(NODES)
+        self._nodes.add_handler(self._node_changed)
+        self.watch(NODES, relevant=_facts)
         self._leases = self.need(LEASES)
+        self._leases.add_handler(self._lease_changed)
         self._pods = self.need(PODS)
         self._pods.add_index(NODE_INDEX, by_node)
-        self._signs: dict[str, _Sign] = {}
-        self._tainted_at: dict[str, float] = {}  # by zone, when a node was last tainted for eviction
 
     def background(self) -> Iterable[Callable[[], object]]:
         return (self._check_all,)
 
-    async def _check_all(self) -> None:
-        while True:
-            present = set()
-            for node in self._nodes.objects():
-                present.add(name_of(node))
-                if self._needs_a_look(node):
-                    self.queue.add(name_of(node))
-            for name in self._signs.keys() - present:
-                del self._signs[name]
-            await asyncio.sleep(self.context.options.node_check_seconds)
+    # ------------------------------------------------------------ what is seen
 
-    def _needs_a_look(self, node: Obj) -> bool:
-        self._observe(node)
-        return self._is_silent(node) or (ready_status(node) != "True" and not evicting(node))
+    def _lease_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if new is None or namespace_of(new) != LEASE_NAMESPACE:
+            return
+        if old is None or _renewed_at(old) != _renewed_at(new):
+            self._heard(name_of(new))
 
-    def _observe(self, node: Obj) -> _Sign:
-        """Notes a new sign of life: a renewed lease or a status of which the heartbeat has moved."""
-        name = name_of(node)
-        lease = self._leases.get(name, LEASE_NAMESPACE)
-        heartbeats = tuple(one.get("lastHeartbeatTime") for one in conditions(node))
-        signature = (((lease or {}).get("spec") or {}).get("renewTime"), heartbeats)
+    def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
+        self._census.move(old, new)
+        node = new or old or {}
+        name, zone = name_of(node), zone_of(node)
+        if old is not None:
+            self._waiting.get(zone_of(old), {}).pop(name, None)
+        if new is None:
+            self._signs.pop(name, None)
+            return
+        if ready_status(new) != "True" and not evicting(new):
+            self._waiting.setdefault(zone, {})[name] = None
         sign = self._signs.get(name)
         if sign is None:
-            reported = find(conditions(node), "Ready") is not None
-            sign = self._signs[name] = _Sign(signature, self.clock.monotonic(), ready_status(node), reported)
-        elif sign.signature != signature:
-            sign.signature, sign.seconds = signature, self.clock.monotonic()
-            sign.reported = sign.reported or find(conditions(node), "Ready") is not None
-        return sign
+            reported = find(conditions(new), "Ready") is not None
+            self._signs[name] = _Sign(self._time.look(), ready_status(new), reported)
+            return
+        sign.reported = sign.reported or find(conditions(new), "Ready") is not None
+        sign.settled = False
+        if old is not None and _heartbeats(old) != _heartbeats(new):
+            self._heard(name)
 
-    def _is_silent(self, node: Obj) -> bool:
-        sign = self._observe(node)
+    def _heard(self, name: str) -> None:
+        sign = self._signs.get(name)
+        if sign is not None:
+            sign.seconds, sign.settled = self._time.look(), False
+            self._signs.move_to_end(name)
+
+    def _is_silent(self, sign: _Sign) -> bool:
         grace_seconds = self.context.options.node_grace_seconds if sign.reported else _STARTUP_GRACE_SECONDS
-        return self.clock.monotonic() - sign.seconds > grace_seconds
+        return self._time.look() - sign.seconds > grace_seconds
+
+    # ------------------------------------------------------------ rounds
+
+    async def _check_all(self) -> None:
+        while True:
+            self._check()
+            await asyncio.sleep(self.context.options.node_check_seconds)
+
+    def _check(self) -> None:
+        """One round: queues whom nobody has heard of for too long, and who is next to be given up in each zone."""
+        seconds = self._time.look()
+        shortest = min(self.context.options.node_grace_seconds, _STARTUP_GRACE_SECONDS)
+        for name, sign in self._signs.items():
+            if seconds - sign.seconds <= shortest:
+                break
+            if not sign.settled and self._is_silent(sign):
+                self.queue.add(name)
+        self._judge_all(seconds)
+        if self._all_lost:
+            return
+        for zone, names in self._waiting.items():
+            if names and self._may_evict(zone):
+                self.queue.add(next(iter(names)))
+
+    def _judge_all(self, seconds: float) -> None:
+        """When every node is lost it is rather we who are cut off: nobody is given up, and who was is taken back. Once
+        one is heard again all of them start anew.
+        """
+        lost = self._census.all_lost()
+        if lost and not self._all_lost:
+            log.warning("no node is ready any more: none of their pods is moved")
+            for node in self._nodes.objects():
+                if evicting(node):
+                    self.queue.add(name_of(node))
+        elif self._all_lost and not lost:
+            for sign in self._signs.values():
+                sign.seconds = max(sign.seconds, seconds)
+            self._tainted_at.clear()
+        self._all_lost = lost
 
     async def reconcile(self, key: str) -> Result | None:
-        node = self._nodes.get(key)
-        if node is None:
-            self._signs.pop(key, None)
+        node, sign = self._nodes.get(key), self._signs.get(key)
+        if node is None or sign is None:
             return None
-        sign = self._observe(node)
-        if self._is_silent(node):
+        silent = self._is_silent(sign)
+        if silent:
             changed = silenced(node, self.clock.now())
             if changed is not None:
                 status = {**(node.get("status") or {}), "conditions": changed}
@@ -117,25 +190,30 @@ class NodeLifecycleController(Controller):
             await self._mark_pods(key)
         sign.ready = status_now
         await self._taint(node)
+        sign.settled = silent and self._is_silent(sign)
         return None
 
     async def _taint(self, node: Obj) -> None:
-        evict = ready_status(node) != "True" and not evicting(node) and self._may_evict(node)
-        wanted = taints(node, self.clock.now(), evict=evict)
+        zone = zone_of(node)
+        spare = self._all_lost and self._census.all_lost()
+        evict = not spare and ready_status(node) != "True" and not evicting(node) and self._may_evict(zone)
+        wanted = taints(node, self.clock.now(), evict=evict, spare=spare)
         if wanted is None:
             return
-        patch = {"spec": {"taints": wanted}, "metadata": {"resourceVersion": node["metadata"]["resourceVersion"]}}
-        await ignore_absent(self.client.patch(NODES, name_of(node), patch, patch_type=MERGE_PATCH))
+        before = self._tainted_at.get(zone, -math.inf)
         if evict:
-            self._tainted_at[zone_of(node)] = self.clock.monotonic()
+            self._tainted_at[zone] = self.clock.monotonic()  # before others ask, who work at the same time
+        patch = {"spec": {"taints": wanted}, "metadata": {"resourceVersion": node["metadata"]["resourceVersion"]}}
+        try:
+            await ignore_absent(self.client.patch(NODES, name_of(node), patch, patch_type=MERGE_PATCH))
+        except BaseException:
+            if evict:
+                self._tainted_at[zone] = before
+            raise
 
-    def _may_evict(self, node: Obj) -> bool:
-        since = self.clock.monotonic() - self._tainted_at.get(zone_of(node), -math.inf)
-        if since < 1 / EVICTIONS_PER_SECOND_MAX:
-            return False  # without a look at thousands of nodes
-        found = zones(self._nodes.objects())
-        zone = found[zone_of(node)]
-        rate = evictions_per_second(zone, all(one.disruption is Disruption.FULL for one in found.values()))
+    def _may_evict(self, zone: str) -> bool:
+        since = self.clock.monotonic() - self._tainted_at.get(zone, -math.inf)
+        rate = evictions_per_second(self._census.zone(zone), self._census.all_lost())
         return rate > 0 and since >= 1 / rate
 
     async def _mark_pods(self, node: str) -> None:
@@ -158,6 +236,14 @@ class NodeLifecycleController(Controller):
             else:
                 self.events.event(pod, "Warning", "NodeNotReady", "Node is not ready")
             log.info("pod %s/%s is not ready: node %s is not", namespace_of(pod), name_of(pod), node)
+
+
+def _renewed_at(lease: Obj) -> object:
+    return (lease.get("spec") or {}).get("renewTime")
+
+
+def _heartbeats(node: Obj) -> list[object]:
+    return [one.get("lastHeartbeatTime") for one in conditions(node)]
 
 
 def _facts(node: Obj) -> tuple[Any, ...]:
