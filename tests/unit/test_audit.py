@@ -17,7 +17,7 @@ from proa.apiserver.audit import policy as policies
 from proa.apiserver.audit.logfile import FileBackend, LogFile
 from proa.apiserver.audit.run import Audit, AuditOptions, open_audit
 from proa.apiserver.audit.webhook import Webhook, WebhookBackend
-from proa.apiserver.fairness.classify import Asked
+from proa.apiserver.contracts import Attributes
 from proa.client.interface import UserInfo
 from proa.meta.errors import unauthorized
 from proa.meta.objects import Obj
@@ -71,19 +71,19 @@ def policy(*rules: Obj, **more: Any) -> Obj:
 )
 def test_rules(rule: Obj, asked: dict[str, str], name: str, fits: bool) -> None:
     made = policies.read(policy({"level": "Request", **rule}, {"level": "Metadata"}))
-    outcome = made.decide(Asked(user=BOB, verb="get", **asked), name)
+    outcome = made.decide(Attributes(user=BOB, verb="get", name=name, **asked))
     assert outcome.level == (policies.REQUEST if fits else policies.METADATA)
 
 
 def test_what_no_rule_is_for_is_not_audited() -> None:
     made = policies.read(policy({"level": "Metadata", "users": ["eve"]}))
-    assert made.decide(Asked(user=BOB, verb="get", resource="pods"), "").level == policies.NONE
+    assert made.decide(Attributes(user=BOB, verb="get", resource="pods")).level == policies.NONE
 
 
 def test_stages_and_managed_fields_of_policy_and_rule() -> None:
     rule = {"level": "Request", "omitStages": ["Panic"], "omitManagedFields": False}
     made = policies.read(policy(rule, omitStages=["RequestReceived"], omitManagedFields=True))
-    outcome = made.decide(Asked(user=BOB, verb="get", resource="pods"), "")
+    outcome = made.decide(Attributes(user=BOB, verb="get", resource="pods"))
     assert (outcome.omitted, outcome.omit_managed_fields) == ({"RequestReceived", "Panic"}, False)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from proa.apis.flowcontrol.bootstrap import flow_schemas, priority_levels
-from proa.apiserver.fairness.classify import Asked, classify, compiled
+from proa.apiserver.contracts import Attributes
+from proa.apiserver.fairness.classify import classify, compiled
 from proa.apiserver.fairness.gate import Gate
 from proa.apiserver.fairness.plan import (
     NO_SEATS,
@@ -66,7 +67,7 @@ def test_suggested_schemas_classify_as_upstreams(
     user: UserInfo, asked: dict[str, str], schema: str, distinguisher: str
 ) -> None:
     schemas = compiled(flow_schemas(), {name_of(one) for one in priority_levels()})
-    one = Asked(user=user, **asked)
+    one = Attributes(user=user, **asked)
     found = classify(schemas, one)
     assert (found.name, found.distinguisher(one)) == (schema, distinguisher)
 
@@ -93,7 +94,7 @@ def test_the_first_by_precedence_then_name_wins_and_dangling_ones_are_passed_ove
     found = compiled(schemas, {name_of(one) for one in priority_levels()})
 
     def name(resource: str, namespace: str = "ns") -> str:
-        return classify(found, Asked(user=BOB, verb="get", resource=resource, namespace=namespace)).name
+        return classify(found, Attributes(user=BOB, verb="get", resource=resource, namespace=namespace)).name
 
     assert [name("pods"), name("secrets"), name("nodes")] == ["a", "z", "b"]
     assert name("nodes", "") == "global-default", "no rule of the others is for the cluster's scope"
@@ -105,9 +106,9 @@ def test_paths_and_subjects() -> None:
     mine = [schema("one", 1, subjects=account, nonResourceRules=rules), *flow_schemas()]
     found = compiled(mine, {name_of(one) for one in priority_levels()})
     for path, expected in (("/a", True), ("/a/c", False), ("/b/c", True), ("/b", False)):
-        assert (classify(found, Asked(user=ACCOUNT, verb="get", path=path)).name == "one") is expected, path
-    assert classify(found, Asked(user=SYSTEM_ACCOUNT, verb="get", path="/a")).name != "one"
-    assert classify(found, Asked(user=ACCOUNT, verb="put", path="/a")).name != "one"
+        assert (classify(found, Attributes(user=ACCOUNT, verb="get", path=path)).name == "one") is expected, path
+    assert classify(found, Attributes(user=SYSTEM_ACCOUNT, verb="get", path="/a")).name != "one"
+    assert classify(found, Attributes(user=ACCOUNT, verb="put", path="/a")).name != "one"
 
 
 # ---------------------------------------------------------------- one level

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proa.apiserver.fairness.classify import Asked
+from proa.apiserver.contracts import Attributes
 
 LEVELS = ("None", "Metadata", "Request", "RequestResponse")
 NONE, METADATA, REQUEST, REQUEST_RESPONSE = range(4)
@@ -33,8 +33,8 @@ class _Group:
     resources: tuple[str, ...]
     names: frozenset[str]
 
-    def fits(self, asked: Asked, name: str) -> bool:
-        if asked.group != self.group or (self.names and name not in self.names):
+    def fits(self, asked: Attributes) -> bool:
+        if asked.group != self.group or (self.names and asked.name not in self.names):
             return False
         return not self.resources or any(_resource_fits(one, asked) for one in self.resources)
 
@@ -49,7 +49,7 @@ class _Rule:
     namespaces: frozenset[str]
     urls: tuple[str, ...]
 
-    def fits(self, asked: Asked, name: str) -> bool:
+    def fits(self, asked: Attributes) -> bool:
         if self.users and asked.user.name not in self.users:
             return False
         if self.groups and not self.groups.intersection(asked.user.groups):
@@ -59,7 +59,7 @@ class _Rule:
         if self.namespaces or self.resources:
             if asked.path or (self.namespaces and asked.namespace not in self.namespaces):
                 return False
-            return not self.resources or any(one.fits(asked, name) for one in self.resources)
+            return not self.resources or any(one.fits(asked) for one in self.resources)
         if self.urls:
             return bool(asked.path) and any(_url_fits(url, asked.path) for url in self.urls)
         return True
@@ -72,9 +72,9 @@ class Policy:
         self._rules = tuple(rules)
         self.by_name = any(group.names for rule in self._rules for group in rule.resources)
 
-    def decide(self, asked: Asked, name: str) -> Outcome:
+    def decide(self, asked: Attributes) -> Outcome:
         for rule in self._rules:
-            if rule.fits(asked, name):
+            if rule.fits(asked):
                 return rule.outcome
         return Outcome(NONE)
 
@@ -126,7 +126,7 @@ def _stages(given: Any, path: str) -> frozenset[str]:
     return frozenset(given or ())
 
 
-def _resource_fits(one: str, asked: Asked) -> bool:
+def _resource_fits(one: str, asked: Attributes) -> bool:
     resource, subresource = asked.resource, asked.subresource
     if one in ("*", f"{resource}/{subresource}" if subresource else resource):
         return True

@@ -14,7 +14,7 @@ from proa.apiserver.audit.events import Encoder, Record, encode, without_managed
 from proa.apiserver.audit.logfile import FileBackend, LogFile
 from proa.apiserver.audit.policy import COMPLETE, NONE, PANIC, RECEIVED, REQUEST, REQUEST_RESPONSE, STARTED, Policy
 from proa.apiserver.audit.webhook import Webhook, WebhookBackend
-from proa.apiserver.fairness.classify import Asked
+from proa.apiserver.contracts import Attributes
 from proa.apiserver.server import HttpCall
 from proa.client.interface import ApiRequest, UserInfo
 from proa.meta.errors import StatusError
@@ -77,7 +77,7 @@ class Audit:
         key = (user.name, user.groups, info.verb, group, resource, info.subresource, info.namespace, path, name)
         outcome = self._outcomes.get(key)
         if outcome is None:
-            asked = Asked(
+            asked = Attributes(
                 user=user,
                 verb=info.verb,
                 group=group,
@@ -85,10 +85,11 @@ class Audit:
                 subresource=info.subresource,
                 namespace=info.namespace,
                 path=path,
+                name=name,
             )
             if len(self._outcomes) >= _OUTCOMES_MAX:
                 self._outcomes.clear()
-            outcome = self._outcomes[key] = self._policy.decide(asked, name)
+            outcome = self._outcomes[key] = self._policy.decide(asked)
         return outcome
 
     def unauthenticated(self, call: HttpCall, error: StatusError) -> None:

@@ -10,23 +10,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from proa.apis.shape import children
+from proa.apiserver.contracts import Attributes
 from proa.client.interface import UserInfo
 from proa.meta.objects import Obj, name_of
 
 _SERVICE_ACCOUNT = "system:serviceaccount:"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What classification looks at. `path` is set, and `verb` the lower-case method, for a path outside the API."""
-
-    user: UserInfo
-    verb: str
-    group: str = ""
-    resource: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +25,7 @@ class _Resources:
     namespaces: frozenset[str]
     cluster_scope: bool
 
-    def fits(self, asked: Asked) -> bool:
+    def fits(self, asked: Attributes) -> bool:
         resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
         return (
             _holds(self.verbs, asked.verb)
@@ -52,7 +40,7 @@ class _Paths:
     verbs: frozenset[str]
     urls: tuple[str, ...]
 
-    def fits(self, asked: Asked) -> bool:
+    def fits(self, asked: Attributes) -> bool:
         return _holds(self.verbs, asked.verb) and any(_url_fits(url, asked.path) for url in self.urls)
 
 
@@ -79,7 +67,7 @@ class _Rule:
     resources: tuple[_Resources, ...]
     paths: tuple[_Paths, ...]
 
-    def fits(self, asked: Asked) -> bool:
+    def fits(self, asked: Attributes) -> bool:
         if not any(subject.fits(asked.user) for subject in self.subjects):
             return False
         return any(one.fits(asked) for one in (self.paths if asked.path else self.resources))
@@ -95,10 +83,10 @@ class Schema:
     method: str
     rules: tuple[_Rule, ...]
 
-    def fits(self, asked: Asked) -> bool:
+    def fits(self, asked: Attributes) -> bool:
         return any(rule.fits(asked) for rule in self.rules)
 
-    def distinguisher(self, asked: Asked) -> str:
+    def distinguisher(self, asked: Attributes) -> str:
         """Returns what tells the request's flow from others of this schema."""
         if self.method == "ByUser":
             return asked.user.name
@@ -120,7 +108,7 @@ def compiled(schemas: Iterable[Obj], levels: Collection[str]) -> list[Schema]:
     return [schema for _, _, schema in sorted(found, key=lambda one: one[:2])]
 
 
-def classify(schemas: Sequence[Schema], asked: Asked) -> Schema:
+def classify(schemas: Sequence[Schema], asked: Attributes) -> Schema:
     """Returns the schema of a request: the last one, a catch-all, takes what nothing else does."""
     return next((schema for schema in schemas if schema.fits(asked)), schemas[-1])
 

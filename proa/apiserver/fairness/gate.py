@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 
 from proa.apis.flowcontrol import bootstrap
-from proa.apiserver.fairness.classify import Asked, Schema, classify, compiled
+from proa.apiserver.contracts import Attributes
+from proa.apiserver.fairness.classify import Schema, classify, compiled
 from proa.apiserver.fairness.plan import CANCELLED, TIME_OUT, Flow, Level, Queuing, Stats, Ticket
 from proa.apiserver.fairness.shares import ADJUST_SECONDS, Asking, Shares, adjust, bounds
 from proa.client.interface import UserInfo
@@ -110,7 +111,7 @@ class Gate:
         key = (user.name, user.groups, verb, group, resource, subresource, namespace, path)
         flow = self._flows.get(key)
         if flow is None:
-            asked = Asked(
+            asked = Attributes(
                 user=user,
                 verb=verb,
                 group=group,
@@ -125,7 +126,7 @@ class Gate:
             self._flows[key] = flow
         return flow
 
-    def _make_flow(self, asked: Asked) -> Flow:
+    def _make_flow(self, asked: Attributes) -> Flow:
         schema = classify(self._schemas, asked)
         stats = self.stats.get((schema.name, schema.level))
         if stats is None:

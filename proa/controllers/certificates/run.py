@@ -37,16 +37,21 @@ def _with(request: Obj, type: str, reason: str, message: str, now: datetime) -> 
     return {**request, "status": status}
 
 
-class CertificateApprover(Controller):
-    """Approves a kubelet's request for its client certificate if its user may make it."""
+class _RequestsController(Controller):
+    """What looks at each request for a certificate."""
 
-    name = "certificate-approver"
     service_account = "certificate-controller"
     event_source = "certificate-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._requests = self.watch(CERTIFICATESIGNINGREQUESTS)
+
+
+class CertificateApprover(_RequestsController):
+    """Approves a kubelet's request for its client certificate if its user may make it."""
+
+    name = "certificate-approver"
 
     async def reconcile(self, key: str) -> Result | None:
         request = self._requests.get(key)
@@ -94,7 +99,7 @@ class CertificateApprover(Controller):
         return bool((answer.get("status") or {}).get("allowed"))
 
 
-class KubeletServingApprover(Controller):
+class KubeletServingApprover(_RequestsController):
     """Approves kubelets' requests for serving certificates that name their own nodes only.
 
     Upstream leaves these to whoever made the cluster; clusters made by `proa up` have this approver, with rights of its
@@ -107,7 +112,6 @@ class KubeletServingApprover(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._requests = self.watch(CERTIFICATESIGNINGREQUESTS)
         self._nodes = self.need(NODES)
 
     async def reconcile(self, key: str) -> Result | None:
@@ -129,16 +133,10 @@ class KubeletServingApprover(Controller):
         return None
 
 
-class CertificateSigner(Controller):
+class CertificateSigner(_RequestsController):
     """Signs approved requests of the built-in signers with the cluster's CA."""
 
     name = "certificate-signer"
-    service_account = "certificate-controller"
-    event_source = "certificate-controller"
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._requests = self.watch(CERTIFICATESIGNINGREQUESTS)
 
     async def reconcile(self, key: str) -> Result | None:
         request = self._requests.get(key)
@@ -172,16 +170,10 @@ class CertificateSigner(Controller):
         return None
 
 
-class CertificateCleaner(Controller):
+class CertificateCleaner(_RequestsController):
     """Deletes requests that are over."""
 
     name = "certificate-cleaner"
-    service_account = "certificate-controller"
-    event_source = "certificate-controller"
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._requests = self.watch(CERTIFICATESIGNINGREQUESTS)
 
     async def reconcile(self, key: str) -> Result | None:
         request = self._requests.get(key)
