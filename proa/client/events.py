@@ -106,6 +106,7 @@ class Correlator:
         now: datetime,
         field_path: str = "",
         annotations: dict[str, str] | None = None,
+        host: str = "",
     ) -> Occurrence | None:
         """Returns what to write, or None if the object's source is over its rate."""
         reference = reference_to(obj, field_path)
@@ -137,8 +138,9 @@ class Correlator:
         # Events about cluster-scoped objects live in the default namespace.
         namespace = reference.get("namespace") or "default"
         source = {"component": self._component}
-        if self._host:
-            source["host"] = self._host
+        host = host or self._host
+        if host:
+            source["host"] = host
         meta: Obj = {"name": seen.name, "namespace": namespace}
         if annotations:
             meta["annotations"] = annotations
@@ -155,7 +157,7 @@ class Correlator:
             "count": seen.count,
             "type": type,
             "reportingComponent": self._component,
-            "reportingInstance": self._host,
+            "reportingInstance": host,
         }
         return Occurrence(seen.name, namespace, seen.count, event)
 
@@ -195,8 +197,9 @@ class EventRecorder:
         *,
         field_path: str = "",
         annotations: dict[str, str] | None = None,
+        host: str = "",
     ) -> None:
-        """Records that something happened to `obj`; `type` is Normal or Warning."""
+        """Records that something happened to `obj`; `type` is Normal or Warning, `host` where if not on this node."""
         occurrence = self._correlator.occurrence(
             obj,
             type,
@@ -205,6 +208,7 @@ class EventRecorder:
             now=self._clock.now(),
             field_path=field_path,
             annotations=annotations,
+            host=host,
         )
         if occurrence is None:
             return

@@ -164,9 +164,10 @@ class ControlPlane:
         self.parts.append(scheduler)
 
     async def _start_simulated_nodes(self) -> None:
-        from proa.kubelet.simulated.run import SimulatedNodes
+        from proa.kubelet.simulated import Group, NodeTemplate, SimulatedNodes
 
-        simulated = SimulatedNodes(self.client(_ADMIN), self.informers, self.clock, self.cluster.simulated_nodes)
+        groups = [Group(NodeTemplate(), self.cluster.simulated_nodes)]
+        simulated = SimulatedNodes(self.client(_ADMIN), self.informers, self.clock, groups)
         await simulated.start()
         self.parts.append(simulated)
 

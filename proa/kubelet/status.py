@@ -272,7 +272,7 @@ def _container_status(
             status["ready"] = bool(status["started"]) and health.ready and container.kind != EPHEMERAL
         if latest.user is not None and running:
             status["user"] = {"linux": _linux_user(latest.user)}
-    _add_resources(status, container, around.resources.get(latest.id) if latest else None)
+    add_resources(status, container, around.resources.get(latest.id) if latest else None)
     return status
 
 
@@ -312,7 +312,7 @@ def _image_name(wanted: str, latest: Container) -> str:
     return latest.image if latest.image and not latest.image.startswith("sha256:") else wanted
 
 
-def _add_resources(status: Obj, container: ContainerSpec, actual: Obj | None) -> None:
+def add_resources(status: Obj, container: ContainerSpec, actual: Obj | None) -> None:
     """Shows what the node has set aside for the container and, if it runs, what it really has."""
     resources = (container.spec.get("resources") or {}) if actual is None else actual
     if resources.get("requests"):

@@ -10,7 +10,7 @@
 docs/testing.md shows how to test an operator with it.
 """
 
-from proa.kubelet.simulated import FOREVER, Life, NodeTemplate
+from proa.kubelet.simulated import FOREVER, Group, Life, NodeTemplate, Pull, Run, Uniform
 from proa.testing.cluster import Cluster
 
-__all__ = ["FOREVER", "Cluster", "Life", "NodeTemplate"]
+__all__ = ["FOREVER", "Cluster", "Group", "Life", "NodeTemplate", "Pull", "Run", "Uniform"]

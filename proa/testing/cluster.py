@@ -26,7 +26,7 @@ from proa.client.interface import STRATEGIC_PATCH, DeleteOptions, ListOptions, U
 from proa.client.local import LocalClient
 from proa.client.observing import ObservingClient
 from proa.client.resources import APISERVICES, CLUSTERROLES
-from proa.kubelet.simulated import Life, NodeTemplate, SimulatedNodes
+from proa.kubelet.simulated import Group, Life, NodeTemplate, SimulatedNodes
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVK, GVR, split_api_version
 from proa.meta.objects import Obj, namespace_of
@@ -42,7 +42,7 @@ STEP_SECONDS_MIN, STEP_SECONDS_MAX = 0.01, 1.0
 class Cluster:
     """A cluster for the length of a `with` block.
 
-    `nodes` simulated nodes made from `template`; pods live as the first matching one of `lives` says. `controllers`
+    `nodes` simulated nodes made from `template`, and those of `groups` beside them; pods live as the first matching one of `lives` says. `controllers`
     false leaves out controllers and scheduler (envtest's shape: an API server alone). `https` opens a real endpoint;
     `kubeconfig` is then the path of a kubeconfig for it. All waiting is in virtual seconds, from `epoch` on (by
     default a fixed day; with `https` now). `scheduler_config` is a KubeSchedulerConfiguration file,
@@ -54,6 +54,7 @@ class Cluster:
         *,
         nodes: int = 1,
         template: NodeTemplate | None = None,
+        groups: Sequence[Group] = (),
         lives: Sequence[Life] = (),
         controllers: bool = True,
         https: bool = False,
@@ -61,8 +62,7 @@ class Cluster:
         scheduler_config: Path | None = None,
         scheduler_plugins: Sequence[Path] = (),
     ) -> None:
-        self._nodes = nodes
-        self._template = template
+        self._groups = [Group(template or NodeTemplate(), nodes), *groups]
         self._lives = lives
         self._controllers = controllers
         self._https = https
@@ -122,10 +122,8 @@ class Cluster:
             await self._start_controllers()
         await self._informers.start()
         self._parts.push_async_callback(self._informers.stop)
-        self.simulated = SimulatedNodes(
-            self.client, self._informers, self.clock, self._nodes, self._template, self._lives
-        )
-        if self._nodes:
+        self.simulated = SimulatedNodes(self.client, self._informers, self.clock, self._groups, self._lives)
+        if self.simulated.names:
             await self.simulated.start()
             self._parts.push_async_callback(self.simulated.stop)
 

@@ -1,8 +1,4 @@
-"""Carries out the lives of pods on simulated nodes: one process, one watch, thousands of nodes.
-
-Nodes renew their leases and report their status as kubelets do. A node can be stopped (its lease runs out, its pods are
-left alone: a crash or a partition) and resumed.
-"""
+"""Carries out the lives of pods on simulated nodes: one process, one watch, thousands of nodes."""
 
 from __future__ import annotations
 
@@ -10,26 +6,29 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from proa import KUBERNETES_VERSION
-from proa.apis.podspec.features import DECLARED
 from proa.client.informer import Informers
 from proa.client.interface import MERGE_PATCH, Client, DeleteOptions
-from proa.client.resources import LEASES, NODES, PODS
+from proa.client.resources import NODES, PODS
 from proa.client.workqueue import ShutDown, WorkQueue
 from proa.kubelet.simulated.addresses import Addresses
-from proa.kubelet.simulated.plan import Life, Step, plan, usage_annotations
+from proa.kubelet.simulated.life import Life
+from proa.kubelet.simulated.nodes import Group
+from proa.kubelet.simulated.outages import PARTITION
+from proa.kubelet.simulated.plan import Place, Step, plan, usage_annotations
 from proa.kubelet.simulated.rounds import Rounds
+from proa.kubelet.simulated.starting import Told
+from proa.kubelet.simulated.telling import Telling
+from proa.kubelet.simulated.tending import Tending
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, key_of, name_of, namespace_of, split_key, uid_of
-from proa.util.clock import Clock, rfc3339, rfc3339_micro
+from proa.meta.objects import Obj, annotations_of, key_of, labels_of, name_of, namespace_of, split_key, uid_of
+from proa.util.clock import Clock
 
 log = logging.getLogger(__name__)
 
-SIMULATED = "proa.dev/simulated"
-LEASE_NAMESPACE = "kube-node-lease"
-LEASE_SECONDS = 40
+LIFE = "proa.dev/life"
+# Nothing ever listens there. The first quarter is for nodes; each node gets a part of the rest for its pods.
+NETWORK = "100.64.0.0/10"
 RENEW_SECONDS = 10.0
 # Nodes beyond the first 2,000 make all of them renew less often, so that leases cost a tenth of a core at most. At
 # 25 s, one renewal may still fail before a node counts as silent (50 s).
@@ -38,59 +37,53 @@ RENEW_SECONDS_MAX = 25.0
 WORKERS = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeTemplate:
-    """What every simulated node offers; `zones` are dealt out in turn."""
-
-    cpu: str = "32"
-    memory: str = "256Gi"
-    pods: int = 110
-    resources: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    taints: Sequence[Obj] = ()
-    zones: Sequence[str] = ()
-    name_prefix: str = "simulated"
-    # Nothing ever listens there. The first quarter is for nodes; each node gets a part of the rest for its pods.
-    addresses: str = "100.64.0.0/10"
-
-
 class SimulatedNodes:
-    """`count` nodes; the first of `lives` that matches a pod is its life, and a pod that none matches just runs."""
+    """The nodes of `groups`; the first of `lives` that matches a pod is its life, and a pod that none matches just runs.
+
+    A pod's annotation `proa.dev/life` goes before: the name of a life, or a life of its own (docs/simulated-nodes.md).
+    """
 
     def __init__(
         self,
         client: Client,
         informers: Informers,
         clock: Clock,
-        count: int,
-        template: NodeTemplate | None = None,
+        groups: Sequence[Group],
         lives: Sequence[Life] = (),
         *,
+        network: str = NETWORK,
         renew_seconds: float | None = None,
     ) -> None:
         self.lives = list(lives)
-        self.template = template or NodeTemplate()
-        self.names = [f"{self.template.name_prefix}-{number}" for number in range(count)]
-        self._numbers = {name: number for number, name in enumerate(self.names)}
         self._client = client
         self._clock = clock
+        count = sum(group.count for group in groups)
+        self._addresses = Addresses(
+            ipaddress.ip_network(network), count, max((group.template.pods for group in groups), default=1)
+        )
         self._renew_seconds = renew_seconds or min(
             max(RENEW_SECONDS, count * RENEW_SECONDS_PER_NODE), RENEW_SECONDS_MAX
         )
-        self._stopped: set[str] = set()
-        self._addresses = Addresses(ipaddress.ip_network(self.template.addresses), count, self.template.pods)
         self._pods = informers.informer(PODS)
+        self._nodes = informers.informer(NODES)
+        self._telling = Telling(client, clock)
+        self._tending = Tending(client, self._nodes, clock, groups, self._addresses, self._telling, self._back)
+        self._numbers = self._tending.numbers
+        self.names = list(self._numbers)
+        self._told: dict[str, tuple[float, frozenset[Told]]] = {}  # pod's uid -> until when, what in its last second
+        self._began = 0.0
         self._queue: WorkQueue[str] = WorkQueue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Registers the nodes; returns when all exist. From then on pods bound to them live."""
+        self._began = float(int(self._clock.now().timestamp()))
         await self._pods.wait_synced()
-        await self._everywhere(self._register, self.names)
+        await self._tending.start()
         self._pods.add_handler(self._pod_changed)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._work(), name="simulated pods") for _ in range(WORKERS)]
-        renewals = Rounds(self.names, self._renew_seconds, self._renew_lease)
+        renewals = Rounds(self.names, self._renew_seconds, self._tending.renew)
         self._tasks.append(loop.create_task(renewals.run(), name="simulated leases"))
 
     async def stop(self) -> None:
@@ -99,118 +92,37 @@ class SimulatedNodes:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tending.stop()
+        await self._telling.stop()
+
+    def fault(self, name: str, kind: str) -> None:
+        """Gives a node a fault: `fail`, `hang` or `partition`, or a condition that it reports (`not-ready`,
+        `memory-pressure`, `disk-pressure`, `pid-pressure`). Raises ValueError for another, KeyError for no node of ours.
+        """
+        self._numbers[name]
+        self._tending.fault(name, kind)
+
+    def heal(self, name: str) -> None:
+        """Takes a node's fault away."""
+        self._tending.fault(name, "")
 
     def halt(self, name: str) -> None:
-        """Makes a node fall silent: no lease, no status, nothing done for its pods."""
-        self._stopped.add(name)
+        """Cuts a node off: no lease, no status, nothing heard of its pods."""
+        self.fault(name, PARTITION)
 
     def resume(self, name: str) -> None:
         """Makes a halted node go on."""
-        self._stopped.discard(name)
-        for pod in self._pods.objects():
-            if (pod.get("spec") or {}).get("nodeName") == name:
-                self._queue.add(key_of(pod))
+        self.heal(name)
 
     def look_again(self) -> None:
         """Makes every pod be looked at again, after `lives` was changed."""
         for pod in self._pods.objects():
             self._pod_changed(None, pod)
 
-    # ------------------------------------------------------------ nodes
-
-    async def _everywhere(self, action, names: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
-        waiting = iter(names)
-
-        async def some() -> None:
-            for name in waiting:
-                await action(name)
-
-        await asyncio.gather(*(some() for _ in range(WORKERS)))
-
-    def _node(self, name: str) -> Obj:
-        template, number, now = self.template, self._numbers[name], rfc3339(self._clock.now())
-        labels = {
-            "beta.kubernetes.io/arch": "amd64",
-            "beta.kubernetes.io/os": "linux",
-            "kubernetes.io/arch": "amd64",
-            "kubernetes.io/hostname": name,
-            "kubernetes.io/os": "linux",
-            SIMULATED: "true",
-            **template.labels,
-        }
-        if template.zones:
-            labels["topology.kubernetes.io/zone"] = template.zones[number % len(template.zones)]
-        capacity = {"cpu": template.cpu, "memory": template.memory, "pods": str(template.pods), **template.resources}
-        good = [("MemoryPressure", "KubeletHasSufficientMemory"), ("DiskPressure", "KubeletHasNoDiskPressure")]
-        good.append(("PIDPressure", "KubeletHasSufficientPID"))
-        conditions = [_node_condition(kind, "False", reason, now) for kind, reason in good]
-        conditions.append(_node_condition("Ready", "True", "KubeletReady", now))
-        address, part = self._addresses.node(number), self._addresses.part(number)
-        spec: Obj = {"podCIDR": part, "podCIDRs": [part]}
-        if template.taints:
-            spec["taints"] = [dict(taint) for taint in template.taints]
-        return {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": name, "labels": labels, "annotations": {SIMULATED: "true"}},
-            "spec": spec,
-            "status": {
-                "capacity": capacity,
-                "allocatable": capacity,
-                "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
-                "conditions": conditions,
-                "declaredFeatures": list(DECLARED),
-                "nodeInfo": {
-                    "architecture": "amd64",
-                    "bootID": "",
-                    "containerRuntimeVersion": "simulated://1",
-                    "kernelVersion": "simulated",
-                    "kubeProxyVersion": "",
-                    "kubeletVersion": KUBERNETES_VERSION,
-                    "machineID": "",
-                    "operatingSystem": "linux",
-                    "osImage": "simulated",
-                    "systemUUID": "",
-                },
-            },
-        }
-
-    async def _register(self, name: str) -> None:
-        node = self._node(name)
-        try:
-            await self._client.create(NODES, node)
-        except StatusError as error:
-            if error.code != 409:
-                raise
-            status = {"status": node["status"]}
-            await self._client.patch(NODES, name, status, patch_type=MERGE_PATCH, subresource="status")
-        try:
-            await self._client.create(LEASES, self._lease(name), LEASE_NAMESPACE)
-        except StatusError as error:
-            if error.code != 409:
-                raise
-            await self._renew_lease(name)
-
-    def _lease(self, name: str) -> Obj:
-        now = rfc3339_micro(self._clock.now())
-        return {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
-            "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
-        }
-
-    async def _renew_lease(self, name: str) -> None:
-        if name in self._stopped:
-            return
-        lease = self._lease(name)
-        try:
-            patch = {"spec": lease["spec"]}
-            await self._client.patch(LEASES, name, patch, LEASE_NAMESPACE, patch_type=MERGE_PATCH)
-        except StatusError as error:
-            if error.code != 404:
-                raise
-            await self._client.create(LEASES, lease, LEASE_NAMESPACE)
+    def _back(self, names: set[str]) -> None:
+        for pod in self._pods.objects():
+            if (pod.get("spec") or {}).get("nodeName") in names:
+                self._queue.add(key_of(pod))
 
     # ------------------------------------------------------------ pods
 
@@ -221,6 +133,7 @@ class SimulatedNodes:
             return
         if new is None:
             self._addresses.free(number, uid_of(pod))
+            self._told.pop(uid_of(pod), None)
             return
         known = (pod.get("status") or {}).get("podIP")
         if known and old is None:  # another simulator gave it before this one started
@@ -248,41 +161,70 @@ class SimulatedNodes:
         if pod is None:
             return
         node = (pod.get("spec") or {}).get("nodeName")
-        if node not in self._numbers or node in self._stopped:
+        if node not in self._numbers or self._tending.is_silent(node):
             return
-        life = next((one for one in self.lives if one.matches(pod)), _JUST_RUNS)
-        number = self._numbers[node]
-        pod_ip = (pod.get("status") or {}).get("podIP") or self._addresses.pod(number, uid_of(pod))
-        step = plan(pod, life, pod_ip, self._addresses.node(number), self._clock.now())
+        life = self._life_of(pod, node)
+        number, uid, now = self._numbers[node], uid_of(pod), self._clock.now()
+        pod_ip = (pod.get("status") or {}).get("podIP") or self._addresses.pod(number, uid)
+        place = Place(pod_ip, self._addresses.node(number), self._tending.outages(node))
+        since, known = self._told.get(uid, (self._began, frozenset()))
+        step = plan(pod, life, place, now, since)
         await self._carry_out(pod, step, usage_annotations(life) if life.usage else {})
+        self._tell(pod, step.told, known, now.timestamp())
         if step.after_seconds:  # what is due at once follows from the change that was just written
             self._queue.add_after(key, step.after_seconds)
+
+    def _life_of(self, pod: Obj, node: str) -> Life:
+        own = annotations_of(pod).get(LIFE)
+        if own:
+            return self._own_life(pod, own)
+        for life in self.lives:
+            if life.matches(pod) and (not life.node_labels or life.is_on(labels_of(self._nodes.get(node) or {}))):
+                return life
+        return _JUST_RUNS
+
+    def _own_life(self, pod: Obj, text: str) -> Life:
+        from proa.kubelet.simulated.configuration import ConfigurationError, named_life
+
+        try:
+            return named_life(text, self.lives)
+        except ConfigurationError as error:
+            self._telling.about_pod(pod, "", "Warning", "InvalidLife", f"annotation {LIFE}: {error}")
+            return _JUST_RUNS
+
+    def _tell(self, pod: Obj, told: Sequence[Told], known: frozenset[Told], now: float) -> None:
+        second = float(int(now))
+        said = [Told(float(int(one.at)), one.container, one.type, one.reason, one.message) for one in told]
+        for one in said:
+            if one not in known:
+                path = _field_path(pod, one.container) if one.container else ""
+                self._telling.about_pod(pod, path, one.type, one.reason, one.message)
+        self._told[uid_of(pod)] = (second, frozenset(one for one in said if one.at >= second))
 
     async def _carry_out(self, pod: Obj, step: Step, annotations: Mapping[str, str]) -> None:
         name, namespace = name_of(pod), namespace_of(pod)
         try:
-            if step.remove:
-                await self._client.delete(PODS, name, namespace, DeleteOptions(grace_seconds=0, uid=uid_of(pod)))
-            elif step.status is not None:
+            if step.status is not None:
                 meta: Obj = {"uid": uid_of(pod)}
                 if annotations:
                     meta["annotations"] = annotations
                 patch = {"metadata": meta, "status": step.status}
                 await self._client.patch(PODS, name, patch, namespace, patch_type=MERGE_PATCH, subresource="status")
+            if step.remove:
+                await self._client.delete(PODS, name, namespace, DeleteOptions(grace_seconds=0, uid=uid_of(pod)))
         except StatusError as error:
             if error.code not in (404, 409):
                 raise
 
 
 _JUST_RUNS = Life()
+_FIELDS = ("containers", "initContainers", "ephemeralContainers")
 
 
-def _node_condition(kind: str, status: str, reason: str, now: str) -> Obj:
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": "simulated",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
-    }
+def _field_path(pod: Obj, container: str) -> str:
+    """Returns where in the pod a container is, as events name it."""
+    spec = pod.get("spec") or {}
+    for field in _FIELDS:
+        if any(one.get("name") == container for one in spec.get(field) or ()):
+            return f"spec.{field}{{{container}}}"
+    return ""
