@@ -42,7 +42,8 @@ STEP_SECONDS_MIN, STEP_SECONDS_MAX = 0.01, 1.0
 class Cluster:
     """A cluster for the length of a `with` block.
 
-    `nodes` simulated nodes made from `template`, and those of `groups` beside them; pods live as the first matching one of `lives` says. `controllers`
+    `nodes` simulated nodes made from `template`, and those of `groups` beside them; pods live as the first matching
+    one of `lives` says. `controllers`
     false leaves out controllers and scheduler (envtest's shape: an API server alone). `https` opens a real endpoint;
     `kubeconfig` is then the path of a kubeconfig for it. All waiting is in virtual seconds, from `epoch` on (by
     default a fixed day; with `https` now). `scheduler_config` is a KubeSchedulerConfiguration file,

@@ -150,7 +150,9 @@ def resources(template: NodeTemplate) -> tuple[Obj, Obj]:
     for resource, amount in kept.items():
         left = have.get(resource, 0) - amount
         if left < 0:
-            raise ValueError(f"{template.reserved[resource]} of {resource} are reserved, of {capacity.get(resource, 0)}")
+            raise ValueError(
+                f"{template.reserved[resource]} of {resource} are reserved, of {capacity.get(resource, 0)}"
+            )
         allocatable[resource] = f"{left}m" if resource == "cpu" else _binary(left)
     return capacity, allocatable
 
@@ -197,12 +199,21 @@ def conditions(fault: str, before: Sequence[Obj], now: datetime) -> list[Obj]:
     return result
 
 
+def statuses(fault: str) -> Mapping[str, str]:
+    """Returns the status of each condition that a node with this fault reports."""
+    return _STATUSES.get(fault, _STATUSES[""])
+
+
+_STATUSES = {
+    fault: {kind: (wrong if kind == bad else good)[0] for kind, (good, wrong) in _CONDITIONS.items()}
+    for fault, bad in (("", ""), *_REPORTED.items())
+}
+
+
 def transitions(before: Sequence[Obj], after: Sequence[Obj]) -> list[str]:
     """Returns the reasons of the events that a kubelet tells when the conditions change."""
     old = {one.get("type"): one.get("status") for one in before}
-    return [
-        TRANSITIONS[one["type"], one["status"]] for one in after if old.get(one["type"]) != one["status"]
-    ]
+    return [TRANSITIONS[one["type"], one["status"]] for one in after if old.get(one["type"]) != one["status"]]
 
 
 def lease(name: str, node_uid: str, namespace: str, seconds: int, now: str) -> Obj:

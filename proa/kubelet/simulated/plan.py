@@ -1,9 +1,9 @@
 """What a simulated kubelet does with a pod next: a pure function of the pod, its life, its node's past and the time.
 
-The decisions are the real kubelet's (`proa.kubelet.plan`), and so is the status it reports (`proa.kubelet.status`); what
-is simulated is the runtime below: containers start, run and stop as the pod's life says. Everything is read off the
-pod's own status, so a restarted simulator goes on where the last one was, and whatever fell due meanwhile happens in
-order, at the time when it was due.
+The decisions are the real kubelet's (`proa.kubelet.plan`), and so is the status it reports (`proa.kubelet.status`);
+simulated is the runtime below: containers start, run and stop as the pod's life says. Everything is read off the pod's
+own status, so a restarted simulator goes on where the last one was, and whatever fell due meanwhile happens in order,
+at the time when it was due.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from proa.kubelet.plan import (
     Memory,
     Observed,
     Plan,
-    Refusal,
     StartContainer,
     StopSandbox,
     restart_step,
@@ -72,8 +71,8 @@ class Step:
 
 
 def plan(pod: Obj, life: Life, place: Place, now: datetime, since: float = -FOREVER) -> Step:
-    """Returns the next step for a pod that is bound to a simulated node; what happened before `since` (seconds since the
-    epoch) is not told."""
+    """Returns the next step for a pod that is bound to a simulated node; what happened before `since` (seconds since
+    the epoch) is not told."""
     if is_terminal(pod) and not is_deleted(pod):
         return Step()
     if just_runs(pod, life, place.outages):
@@ -179,7 +178,7 @@ class _Timeline:
         return Step(status=changed, told=told, after_seconds=None if due == FOREVER else due - self.now)
 
     def _is_awaited(self) -> bool:
-        """Tells whether somebody wants to know how the pod ends: whoever holds it back, or gave it an end of its own."""
+        """Tells whether somebody wants to know how the pod ends: who holds it back, or gave it an end of its own."""
         return bool(metadata(self.pod).get("finalizers")) or self.life.stop_seconds != 0
 
     def _live(self) -> Plan:
@@ -241,8 +240,7 @@ class _Timeline:
     def _due(self, decided: Plan) -> float:
         """When something changes next that a status shows."""
         moments = [one.at for one in self._events(decided, self.now)]
-        for container in self._running():
-            moments.append(self._ready_at(container))
+        moments += [self._ready_at(container) for container in self._running()]
         for one in self.starts.values():
             moments += [said.at for said in one.waits]
         return min((one for one in moments if one > self.now), default=FOREVER)
@@ -323,7 +321,7 @@ class _Timeline:
 
     def _ends_at(self, container: Container) -> float:
         spec, life = self.specs.get(container.name), self.life.of(container.name)
-        if spec is None or spec.kind == SIDECAR and container.name not in self.life.containers:
+        if spec is None or (spec.kind == SIDECAR and container.name not in self.life.containers):
             return FOREVER
         run = life.init(container.attempt) if spec.kind == INIT else life.run(container.attempt)
         span = seconds_of(run.seconds, life, self.pod, "run", container.name, container.attempt)
@@ -375,7 +373,7 @@ class _Timeline:
 
     def _ready_at(self, container: Container) -> float:
         spec, life = self.specs.get(container.name), self.life.of(container.name)
-        if spec is None or spec.kind == SIDECAR and container.name not in self.life.containers:
+        if spec is None or (spec.kind == SIDECAR and container.name not in self.life.containers):
             return 0.0
         span = seconds_of(life.ready_seconds, life, self.pod, "ready", container.name, container.attempt)
         return FOREVER if span == FOREVER else self._later(container.started_at / NANO, span)

@@ -38,7 +38,7 @@ WORKERS = 64
 
 
 class SimulatedNodes:
-    """The nodes of `groups`; the first of `lives` that matches a pod is its life, and a pod that none matches just runs.
+    """The nodes of `groups`; the first of `lives` that matches a pod is its life; a pod that none matches just runs.
 
     A pod's annotation `proa.dev/life` goes before: the name of a life, or a life of its own (docs/simulated-nodes.md).
     """
@@ -97,9 +97,10 @@ class SimulatedNodes:
 
     def fault(self, name: str, kind: str) -> None:
         """Gives a node a fault: `fail`, `hang` or `partition`, or a condition that it reports (`not-ready`,
-        `memory-pressure`, `disk-pressure`, `pid-pressure`). Raises ValueError for another, KeyError for no node of ours.
+        `memory-pressure`, `disk-pressure`, `pid-pressure`). Raises ValueError for another, and for no node of ours.
         """
-        self._numbers[name]
+        if name not in self._numbers:
+            raise ValueError(f"{name!r} is no simulated node")
         self._tending.fault(name, kind)
 
     def heal(self, name: str) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from proa.kubelet.podspec import qos_class
+from proa.kubelet.podspec import containers_of, qos_class
 from proa.kubelet.simulated.life import FOREVER, Life
 from proa.kubelet.simulated.outages import Outage
 from proa.kubelet.simulated.recall import RUNTIME, container_id, seconds
 from proa.kubelet.simulated.starting import Told
-from proa.kubelet.podspec import containers_of
 from proa.kubelet.status import add_resources
 from proa.meta.objects import Obj, metadata
 from proa.util.clock import rfc3339

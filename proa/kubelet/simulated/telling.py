@@ -1,4 +1,4 @@
-"""Events of simulated kubelets: everything is told while little happens, and a sample of it while thousands of pods start.
+"""Events of simulated kubelets: everything while little happens, and a sample of it while thousands of pods start.
 
 Upstream's kubelet has a limit of its own per node (50 events a second); ours is for all simulated nodes together, since
 one process writes what thousands would.

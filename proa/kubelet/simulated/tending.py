@@ -26,6 +26,7 @@ from proa.kubelet.simulated.nodes import (
     lease,
     new_node,
     node_info,
+    statuses,
     transitions,
 )
 from proa.kubelet.simulated.outages import FAIL, Outage
@@ -63,7 +64,7 @@ class _Kind:
 
 
 class Tending:
-    """Keeps the Node objects of `groups`; `back` is called with the nodes that are heard again, to see to their pods."""
+    """Keeps the Node objects of `groups`; `back` is called with the nodes that are heard again, for their pods."""
 
     def __init__(
         self,
@@ -121,9 +122,7 @@ class Tending:
 
     async def _register(self, name: str) -> None:
         number, kind, now = self.numbers[name], self._kinds[name], self._clock.now()
-        node = new_node(
-            name, kind.number, kind.template, self._network.node(number), self._network.part(number), now
-        )
+        node = new_node(name, kind.number, kind.template, self._network.node(number), self._network.part(number), now)
         try:
             node = await self._client.create(NODES, node)
         except StatusError as error:
@@ -166,10 +165,12 @@ class Tending:
             past = (*past, Outage(kind, now))
         if past:
             self._outages[name] = past[-_OUTAGES_KEPT:]
-        self._faults[name] = kind
+        if kind:
+            self._faults[name] = kind
+        else:
+            del self._faults[name]
         if kind in SILENT:
             return
-        self._faults.pop(name) if not kind else None
         if before == FAIL:
             boot = node_info(name, self._boots(name))["bootID"]
             self._telling.about_node(name, "Normal", "Starting", "Starting kubelet.")
@@ -211,8 +212,7 @@ class Tending:
 
     def _is_shown(self, name: str, node: Obj) -> bool:
         shown = {one.get("type"): one.get("status") for one in (node.get("status") or {}).get("conditions") or ()}
-        wanted = conditions(self._faults.get(name, ""), (), self._clock.now()) if name in self._faults else _HEALTHY
-        return all(shown.get(one["type"]) == one["status"] for one in wanted)
+        return all(shown.get(kind) == status for kind, status in statuses(self._faults.get(name, "")).items())
 
     # ------------------------------------------------------------ leases and status
 
@@ -284,6 +284,3 @@ async def everywhere(action: Callable[[str], Awaitable[None]], names: Iterable[s
             await action(name)
 
     await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
-
-
-_HEALTHY = [{"type": kind, "status": "True" if kind == "Ready" else "False"} for kind in ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")]
