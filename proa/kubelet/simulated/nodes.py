@@ -14,6 +14,7 @@ from uuid import NAMESPACE_DNS, uuid5
 
 from proa import KUBERNETES_VERSION
 from proa.apis.pod_resources import amounts
+from proa.apis.podspec.features import DECLARED
 from proa.kubelet.simulated.outages import FAIL, HANG, PARTITION
 from proa.meta.objects import Obj, annotations_of
 from proa.util.clock import rfc3339
@@ -129,6 +130,7 @@ def new_node(name: str, number: int, template: NodeTemplate, address: str, pod_r
             "allocatable": allocatable,
             "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
             "conditions": conditions("", (), now),
+            "declaredFeatures": list(DECLARED),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
             "nodeInfo": node_info(name),
         },
