@@ -83,8 +83,16 @@ class HttpClient:
 
     # ------------------------------------------------------------ the Client protocol
 
-    async def get(self, resource: GVR, name: str, namespace: str = "", *, subresource: str = "") -> Obj:
-        return await self.call("GET", resource_path(resource, namespace, name, subresource))
+    async def get(
+        self,
+        resource: GVR,
+        name: str,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        parameters: Mapping[str, str] | None = None,
+    ) -> Obj:
+        return await self.call("GET", resource_path(resource, namespace, name, subresource), parameters)
 
     async def list(self, resource: GVR, namespace: str = "", options: ListOptions = _LIST) -> ObjectList:
         return object_list(await self.call("GET", resource_path(resource, namespace), list_parameters(options)))

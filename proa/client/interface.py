@@ -80,7 +80,17 @@ class Client(Protocol):
     closed by its user (`async for` to the end, or `aclose`).
     """
 
-    async def get(self, resource: GVR, name: str, namespace: str = "", *, subresource: str = "") -> Obj: ...
+    async def get(
+        self,
+        resource: GVR,
+        name: str,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        parameters: Mapping[str, str] | None = None,
+    ) -> Obj:
+        """`parameters`: of the query, for servers that know more than Kubernetes' own."""
+        ...
 
     async def list(self, resource: GVR, namespace: str = "", options: ListOptions = ...) -> ObjectList: ...
 

@@ -6,7 +6,7 @@ to `create` and `update` are copied by value at the first level the server chang
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from proa.client.interface import (
@@ -38,10 +38,24 @@ class LocalClient:
         self._api = api
         self._field_manager = field_manager
 
-    async def get(self, resource: GVR, name: str, namespace: str = "", *, subresource: str = "") -> Obj:
+    async def get(
+        self,
+        resource: GVR,
+        name: str,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        parameters: Mapping[str, str] | None = None,
+    ) -> Obj:
         return await self._api.call(
             ApiRequest(
-                user=self.user, verb="get", resource=resource, namespace=namespace, name=name, subresource=subresource
+                user=self.user,
+                verb="get",
+                resource=resource,
+                namespace=namespace,
+                name=name,
+                subresource=subresource,
+                parameters=parameters or {},
             )
         )
 

@@ -7,7 +7,7 @@ just created. An informer refuses results that its watch has already passed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from proa.client.informer import SharedInformers
@@ -29,8 +29,16 @@ class ObservingClient:
         self._informers = informers
         self._clock = clock
 
-    async def get(self, resource: GVR, name: str, namespace: str = "", *, subresource: str = "") -> Obj:
-        return await self._client.get(resource, name, namespace, subresource=subresource)
+    async def get(
+        self,
+        resource: GVR,
+        name: str,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        parameters: Mapping[str, str] | None = None,
+    ) -> Obj:
+        return await self._client.get(resource, name, namespace, subresource=subresource, parameters=parameters)
 
     async def list(self, resource: GVR, namespace: str = "", options: ListOptions = _LIST) -> ObjectList:
         return await self._client.list(resource, namespace, options)

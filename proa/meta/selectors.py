@@ -253,7 +253,7 @@ def from_object(selector: Obj | None) -> LabelSelector:
     """
     if selector is None:
         return NOTHING
-    requirements = [Requirement(key, IN, (value,)) for key, value in (selector.get("matchLabels") or {}).items()]
+    requirements = [Requirement(key, EQUALS, (value,)) for key, value in (selector.get("matchLabels") or {}).items()]
     for expression in selector.get("matchExpressions") or ():
         operator = expression.get("operator") or ""
         values = tuple(sorted(set(expression.get("values") or ())))

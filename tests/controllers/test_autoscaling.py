@@ -7,8 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from proa.client.resources import CUSTOMRESOURCEDEFINITIONS, DEPLOYMENTS, HORIZONTALPODAUTOSCALERS, PODS
-from proa.controllers.autoscaling.behavior import Decision, Memory, decide, note_change
-from proa.controllers.autoscaling.plan import NoMetrics, by_total, by_utilization, by_value
+from proa.controllers.autoscaling.behavior import Decision, Memory, begin, decide, note_change
+from proa.controllers.autoscaling.plan import (
+    NoMetrics,
+    Sample,
+    Tolerances,
+    by_share,
+    by_utilization,
+    by_value,
+    by_whole,
+    requested,
+    tolerances,
+)
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
 from proa.util.clock import rfc3339
@@ -28,8 +38,8 @@ def pods(count: int) -> list[Obj]:
     return [pod(f"p{number}") for number in range(count)]
 
 
-def usage(*values: int) -> dict[str, int]:
-    return {f"p{number}": value for number, value in enumerate(values)}
+def usage(*values: int) -> dict[str, Sample]:
+    return {f"p{number}": Sample(value) for number, value in enumerate(values)}
 
 
 @pytest.mark.parametrize(
@@ -40,10 +50,10 @@ def usage(*values: int) -> dict[str, int]:
         (3, 50, pods(3), usage(500, 500, 540), 3, 51),  # within the tolerance
         (3, 50, pods(3), usage(500, 500, 700), 4, 56),
         # Of one nothing is known: idle for growing, fully used for shrinking.
-        (3, 50, pods(3), {"p0": 600, "p1": 600}, 3, 60),
-        (3, 50, pods(3), {"p0": 900, "p1": 900}, 4, 90),
+        (3, 50, pods(3), usage(600, 600), 3, 60),
+        (3, 50, pods(3), usage(900, 900), 4, 90),
         (4, 100, pods(4), usage(100, 100, 100), 2, 10),
-        (3, 100, pods(3), {"p0": 700, "p1": 700}, 3, 70),
+        (3, 100, pods(3), usage(700, 700), 3, 70),
         # One that is not ready yet is idle for growing.
         (2, 50, [pod("p0"), pod("p1", ready=False, age=10)], usage(1000, 1000), 2, 100),
         (2, 50, [pod("p0"), pod("p1", "Failed")], usage(600, 600), 2, 60),
@@ -51,39 +61,102 @@ def usage(*values: int) -> dict[str, int]:
     ],
 )
 def test_utilization(
-    current: int, target: int, listed: list[Obj], used: dict[str, int], replicas: int, percent: int
+    current: int, target: int, listed: list[Obj], used: dict[str, Sample], replicas: int, percent: int
 ) -> None:
     requests = {one["metadata"]["name"]: 1000 for one in listed}
-    found = by_utilization(current, target, listed, used, requests, cpu=True, now=NOW)
+    found = by_utilization(current, target, listed, used, lambda: requests, cpu=True, now=NOW)
     assert found[:2] == (replicas, percent)
 
 
-@pytest.mark.parametrize(("used", "requests"), [({}, usage(1)), (usage(5), {}), (usage(5), usage(0))])
-def test_what_cannot_be_told(used: dict[str, int], requests: dict[str, int]) -> None:
-    with pytest.raises(NoMetrics):
-        by_utilization(1, 50, pods(1), used, requests, cpu=True, now=NOW)
+@pytest.mark.parametrize(
+    ("listed", "used", "requests", "message"),
+    [
+        ([], usage(1), {}, "no pods returned by selector while calculating replica count"),
+        (pods(1), {}, {"p0": 1}, "did not receive metrics for targeted pods (pods might be unready)"),
+        (pods(1), usage(5), {}, "no metrics returned matched known pods"),
+        (pods(1), usage(5), {"p0": 0}, "no metrics returned matched known pods"),
+    ],
+)
+def test_what_cannot_be_told(
+    listed: list[Obj], used: dict[str, Sample], requests: dict[str, int], message: str
+) -> None:
+    with pytest.raises(NoMetrics) as raised:
+        by_utilization(1, 50, listed, used, lambda: requests, cpu=True, now=NOW)
+    assert str(raised.value) == message
+
+
+def test_a_starting_pod_counts_once_a_whole_window_was_measured() -> None:
+    listed = [pod("p0", age=100)]
+    for seconds, counts in ((50, False), (20, True)):
+        used = {"p0": Sample(1000, NOW - timedelta(seconds=seconds), 60.0)}
+        if counts:
+            assert by_utilization(1, 50, listed, used, lambda: {"p0": 1000}, cpu=True, now=NOW)[0] == 2
+            continue
+        with pytest.raises(NoMetrics):
+            by_utilization(1, 50, listed, used, lambda: {"p0": 1000}, cpu=True, now=NOW)
 
 
 @pytest.mark.parametrize(
     ("target", "used", "expected"),
     [(100, usage(300, 300), (6, 300)), (300, usage(100, 100), (1, 100)), (100, usage(95, 105), (2, 100))],
 )
-def test_averages(target: int, used: dict[str, int], expected: tuple[int, int]) -> None:
+def test_averages(target: int, used: dict[str, Sample], expected: tuple[int, int]) -> None:
     assert by_value(2, target, pods(2), used, cpu=False, now=NOW) == expected
 
 
 @pytest.mark.parametrize(
-    ("current", "target", "total", "average", "expected"),
+    ("running", "target", "total", "expected"),
+    [(2, 100, 500, (5, 250)), (5, 100, 510, (5, 102)), (3, 100, 301, (3, 101)), (0, 100, 250, (3, None))],
+)
+def test_shares(running: int, target: int, total: int, expected: tuple[int, int | None]) -> None:
+    assert by_share(running, target, total) == expected
+
+
+@pytest.mark.parametrize(
+    ("current", "target", "total", "listed", "expected"),
     [
-        (2, 100, 500, True, 5),
-        (5, 100, 510, True, 5),
-        (2, 100, 300, False, 6),
-        (2, 100, 105, False, 2),
-        (0, 10, 35, False, 4),
+        (2, 100, 300, pods(2), 6),
+        (2, 100, 300, [*pods(1), pod("p1", ready=False)], 3),
+        (2, 100, 105, pods(2), 2),
+        (2, 100, 110, pods(2), 2),  # just within the tolerance
+        (0, 10, 35, [], 4),
     ],
 )
-def test_totals(current: int, target: int, total: int, average: bool, expected: int) -> None:
-    assert by_total(current, target, total, current, average=average) == expected
+def test_wholes(current: int, target: int, total: int, listed: list[Obj], expected: int) -> None:
+    assert by_whole(current, target, total, listed) == expected
+
+
+def test_tolerances_of_ones_own() -> None:
+    found = tolerances({"behavior": {"scaleUp": {"tolerance": "500m"}, "scaleDown": {"tolerance": "0"}}})
+    assert found == Tolerances(0.5, 0.0)
+    assert tolerances({}) == tolerances({"behavior": {"scaleUp": {}}}) == Tolerances(0.1, 0.1)
+    assert by_value(2, 100, pods(2), usage(140, 140), cpu=False, now=NOW, tolerances=found)[0] == 2
+    assert by_value(2, 100, pods(2), usage(160, 160), cpu=False, now=NOW, tolerances=found)[0] == 4
+    assert by_value(4, 100, pods(4), usage(99, 99, 99, 99), cpu=False, now=NOW, tolerances=found)[0] == 4
+    assert by_value(4, 100, pods(4), usage(70, 70, 70, 70), cpu=False, now=NOW, tolerances=found)[0] == 3
+
+
+def test_requests() -> None:
+    def wanting(**spec: object) -> list[Obj]:
+        return [{"metadata": {"name": "p"}, "spec": spec}]
+
+    def container(name: str, cpu: str = "", **more: object) -> Obj:
+        return {"name": name, **({"resources": {"requests": {"cpu": cpu}}} if cpu else {}), **more}
+
+    sidecars = [container("init", "1"), container("side", "50m", restartPolicy="Always")]
+    both = wanting(containers=[container("a", "100m"), container("b", "0.2")], initContainers=sidecars)
+    assert requested(both, "cpu", "") == {"p": 350}
+    assert requested(both, "cpu", "b") == {"p": 200}
+    of_pod = wanting(containers=[container("a")], resources={"requests": {"cpu": "800m"}})
+    assert requested(of_pod, "cpu", "") == {"p": 800}
+    for listed, name, message in (
+        (wanting(containers=[container("a")]), "", "missing request for cpu in container a of Pod p"),
+        (both, "z", "container z not found in Pod p"),
+        (wanting(resources={"requests": {"memory": "1"}}), "", "missing pod-level request for cpu in Pod p"),
+    ):
+        with pytest.raises(NoMetrics) as raised:
+            requested(listed, "cpu", name)
+        assert str(raised.value) == message
 
 
 def spec(**behavior: Obj) -> Obj:
@@ -126,6 +199,30 @@ def spec(**behavior: Obj) -> Obj:
 def test_limits(rules: Obj, current: int, wish: int, expected: Decision) -> None:
     found = decide(rules, current, wish, Memory(), 1000.0)
     assert (found.replicas, found.stabilized, found.limited) == (expected.replicas, "", expected.limited)
+
+
+@pytest.mark.parametrize(
+    ("current", "wish", "expected"),
+    [
+        (1, 9, Decision(4, "", "ScaleUpLimit")),
+        (3, 9, Decision(6, "", "ScaleUpLimit")),
+        (18, 30, Decision(20, "", "TooManyReplicas")),
+        (4, 1, Decision(2, "", "TooFewReplicas")),
+        (4, 7, Decision(7)),
+    ],
+)
+def test_limits_without_a_behavior(current: int, wish: int, expected: Decision) -> None:
+    found = decide({"minReplicas": 2, "maxReplicas": 20}, current, wish, Memory(), 1000.0)
+    assert (found.replicas, found.limited) == (expected.replicas, expected.limited)
+
+
+@pytest.mark.parametrize("rules", [{"minReplicas": 1, "maxReplicas": 9}, {**spec(), "minReplicas": 1}])
+def test_the_size_found_at_first_holds_for_a_window(rules: Obj) -> None:
+    memory = Memory()
+    begin(memory, 6, 0.0)
+    assert decide(rules, 6, 2, memory, 0.0).stabilized == "ScaleDownStabilized"
+    assert decide(rules, 6, 2, memory, 299.0).replicas == 6
+    assert decide(rules, 6, 2, memory, 301.0).replicas == 2
 
 
 def test_shrinking_waits_for_its_window() -> None:

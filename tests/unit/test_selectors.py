@@ -81,7 +81,7 @@ def test_objects() -> None:
         {"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["2", "3"]}]}
     )
     assert selector.matches({"a": "1"}) and not selector.matches({"a": "1", "b": "3"}) and not selector.matches({})
-    assert str(selector) == "a in (1),b notin (2,3)" and selector.exact("a") == "1"
+    assert str(selector) == "a=1,b notin (2,3)" and selector.exact("a") == "1"
     for bad in ({"operator": "Odd"}, {"operator": "In"}, {"operator": "Exists", "values": ["x"]}):
         with pytest.raises(ValueError, match=r"."):
             selectors.from_object({"matchExpressions": [{"key": "a", **bad}]})

@@ -35,9 +35,17 @@ class Decision:
     message: str = ""
 
 
+def begin(memory: Memory, current: int, now: float) -> None:
+    """Takes the size that an autoscaler finds for its first recommendation, so that it does not shrink in a rush."""
+    if not memory.recommendations:
+        memory.recommendations.append((now, current))
+
+
 def decide(spec: Obj, current: int, wish: int, memory: Memory, now: float) -> Decision:
     """Returns how many replicas to have; notes the wish in `memory`."""
-    behavior = spec.get("behavior") or {}
+    if spec.get("behavior") is None:
+        return _decide_plainly(spec, current, wish, memory, now)
+    behavior = spec["behavior"]
     up, down = behavior.get("scaleUp") or {}, behavior.get("scaleDown") or {}
     low = 1 if spec.get("minReplicas") is None else int(spec["minReplicas"])
     high = int(spec["maxReplicas"])
@@ -54,6 +62,22 @@ def decide(spec: Obj, current: int, wish: int, memory: Memory, now: float) -> De
         return _cut_down(low, low, stabilized)
     if wanted > high:
         return _cut_up(high, high, stabilized)
+    return Decision(wanted, stabilized)
+
+
+def _decide_plainly(spec: Obj, current: int, wish: int, memory: Memory, now: float) -> Decision:
+    """Without a behavior: shrinks after a window, at most doubles at once (or grows to four)."""
+    low = 1 if spec.get("minReplicas") is None else int(spec["minReplicas"])
+    high = int(spec["maxReplicas"])
+    recent = [one for one in memory.recommendations if one[0] > now - _DOWN_WINDOW_SECONDS]
+    wanted = max([wish, *(count for _, count in recent)])
+    memory.recommendations = [*recent, (now, wish)]
+    stabilized = "ScaleDownStabilized" if wanted != wish else ""
+    if wanted < low:
+        return _cut_down(low, low, stabilized)
+    most = max(2 * current, 4)
+    if wanted > min(most, high):
+        return _cut_up(most, high, stabilized)
     return Decision(wanted, stabilized)
 
 
@@ -82,18 +106,18 @@ def _stabilize(up: Obj, down: Obj, current: int, wish: int, memory: Memory, now:
     """Returns the calmest recent recommendation between the lowest for growing and the highest for shrinking."""
     up_seconds, down_seconds = _window(up, 0), _window(down, _DOWN_WINDOW_SECONDS)
     oldest = now - max(up_seconds, down_seconds)
-    memory.recommendations = [one for one in memory.recommendations if one[0] >= oldest]
-    floor = min([wish, *(count for at, count in memory.recommendations if at >= now - up_seconds)])
-    ceiling = max([wish, *(count for at, count in memory.recommendations if at >= now - down_seconds)])
+    memory.recommendations = [one for one in memory.recommendations if one[0] > oldest]
+    floor = min([wish, *(count for at, count in memory.recommendations if at > now - up_seconds)])
+    ceiling = max([wish, *(count for at, count in memory.recommendations if at > now - down_seconds)])
     memory.recommendations.append((now, wish))
     settled = min(max(current, floor), ceiling)
     if settled == wish:
         return settled, ""
-    return settled, "ScaleUpStabilized" if wish > settled else "ScaleDownStabilized"
+    return settled, "ScaleUpStabilized" if wish >= current else "ScaleDownStabilized"
 
 
 def _net(memory: Memory, since: float) -> int:
-    return sum(change for at, change in memory.changes if at >= since)
+    return sum(change for at, change in memory.changes if at > since)
 
 
 def _limit_up(rules: Obj, current: int, memory: Memory, now: float) -> int:
@@ -104,8 +128,8 @@ def _limit_up(rules: Obj, current: int, memory: Memory, now: float) -> int:
     for policy in rules.get("policies") or _UP_POLICIES:
         since = now - policy["periodSeconds"]
         start = current - _net(memory, since)
-        by = policy["value"] if policy["type"] == "Pods" else math.ceil(start * policy["value"] / 100)
-        limits.append(start + int(by))
+        grown = start + policy["value"] if policy["type"] == "Pods" else start * (1 + policy["value"] / 100)
+        limits.append(math.ceil(float(grown)))
     return max(current, max(limits) if select == "Max" else min(limits))
 
 
@@ -126,7 +150,9 @@ def _limit_down(rules: Obj, current: int, memory: Memory, now: float) -> int:
 
 def note_change(spec: Obj, memory: Memory, before: int, after: int, now: float) -> None:
     """Remembers a change for as long as a policy looks back."""
-    behavior = spec.get("behavior") or {}
+    behavior = spec.get("behavior")
+    if behavior is None:
+        return
     listed = [
         *((behavior.get("scaleUp") or {}).get("policies") or _UP_POLICIES),
         *((behavior.get("scaleDown") or {}).get("policies") or _DOWN_POLICIES),

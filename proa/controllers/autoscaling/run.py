@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from proa.apis.pod_resources import amounts
 from proa.client.resources import CUSTOMRESOURCEDEFINITIONS, HORIZONTALPODAUTOSCALERS, PODS
-from proa.controllers.autoscaling.behavior import Decision, Memory, decide, note_change
-from proa.controllers.autoscaling.metrics import Metrics, amount
-from proa.controllers.autoscaling.plan import NoMetrics, Proposal, by_total, by_utilization, by_value
+from proa.controllers.autoscaling.behavior import Decision, Memory, begin, decide, note_change
+from proa.controllers.autoscaling.measures import Target, Unmeasured, measure
+from proa.controllers.autoscaling.metrics import Metrics
+from proa.controllers.autoscaling.plan import Proposal, tolerances
 from proa.controllers.conditions import condition
 from proa.controllers.discovery import Kind, Kinds
-from proa.controllers.pods import is_ready
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
 from proa.meta.gvk import split_api_version
-from proa.meta.objects import Obj, labels_of, metadata, name_of, namespace_of, split_key
-from proa.meta.quantity import parse
+from proa.meta.objects import Obj, key_of, labels_of, metadata, namespace_of, split_key
 from proa.meta.selectors import LabelSelector, parse_labels
 from proa.util.clock import rfc3339
 
@@ -35,14 +34,16 @@ class HorizontalPodAutoscalerController(Controller):
         self._scalers = self.watch(HORIZONTALPODAUTOSCALERS, relevant=lambda one: one.get("spec"))
         self._pods = self.need(PODS)
         self._kinds = Kinds(self.need(CUSTOMRESOURCEDEFINITIONS))
-        self._metrics = Metrics(self.client)
+        self.metrics = Metrics(self.client)
         self._memories: dict[str, Memory] = {}
+        self._selectors: dict[str, LabelSelector] = {}  # by autoscaler, whose pods each one looks at
 
     async def reconcile(self, key: str) -> Result | None:
         namespace, name = split_key(key)
         scaler = self._scalers.get(name, namespace)
         if scaler is None:
             self._memories.pop(key, None)
+            self._selectors.pop(key, None)
             return None
         look = _Look(self, scaler, self._memories.setdefault(key, Memory()))
         try:
@@ -61,12 +62,23 @@ class HorizontalPodAutoscalerController(Controller):
         group, _ = split_api_version(reference.get("apiVersion") or "v1")
         return next((one for one in self._kinds.all() if one.group_kind == (group, reference["kind"])), None)
 
+    def plural(self, reference: Obj) -> str:
+        kind = self.kind_of(reference)
+        return kind.resource.group_resource if kind is not None else str(reference["kind"]).lower()
+
     def pods(self, namespace: str, selector: LabelSelector) -> list[Obj]:
         return [pod for pod in self._pods.objects(namespace) if selector.matches(labels_of(pod))]
 
-    @property
-    def metrics(self) -> Metrics:
-        return self._metrics
+    def rivals(self, scaler: Obj, selector: LabelSelector, pods: Sequence[Obj]) -> list[str]:
+        """Returns the keys of all autoscalers that look at one of these pods, this one included."""
+        own, namespace = key_of(scaler), namespace_of(scaler)
+        self._selectors[own] = selector
+        near = {key: one for key, one in self._selectors.items() if split_key(key)[0] == namespace}
+        if len(near) == 1:
+            return [own]
+        return sorted(
+            key for key, one in near.items() if key == own or any(one.matches(labels_of(pod)) for pod in pods)
+        )
 
 
 class _Look:
@@ -80,8 +92,6 @@ class _Look:
         self._status: dict[str, Any] = dict(scaler.get("status") or {})
         self._conditions: list[Obj] = list(self._status.get("conditions") or [])
         self._now = controller.clock.now()
-        self._pods: list[Obj] = []
-        self._selector = ""
 
     def finished(self) -> Obj:
         status = {**self._status, "conditions": self._conditions}
@@ -103,31 +113,41 @@ class _Look:
     def _event(self, type: str, reason: str, message: str) -> None:
         self._controller.events.event(self._scaler, type, reason, message)
 
+    def _show_metrics(self, shown: Sequence[Obj]) -> None:
+        self._status.pop("currentMetrics", None)
+        if shown:
+            self._status["currentMetrics"] = list(shown)
+
     async def run(self) -> None:
         """Raises _Stop when there is nothing (more) to do."""
         kind, scale = await self._scale()
         current = int((scale.get("spec") or {}).get("replicas") or 0)
-        self._status["currentReplicas"] = int((scale.get("status") or {}).get("replicas") or 0)
+        now = self._controller.clock.monotonic()
+        begin(self._memory, current, now)
+        self._status["currentReplicas"] = current
         low = 1 if self._spec.get("minReplicas") is None else int(self._spec["minReplicas"])
         high = int(self._spec["maxReplicas"])
         if current == 0 and low != 0:
             text = "scaling is disabled since the replica count of the target is zero"
             self._set("ScalingActive", False, "ScalingDisabled", text)
             self._status["desiredReplicas"] = 0
+            self._show_metrics(())
             raise _Stop
         why = ""
         if current > high:
             decision, why = Decision(high), "Current number of replicas above Spec.MaxReplicas"
+            self._show_metrics(())
         elif current < low:
             decision, why = Decision(low), "Current number of replicas below Spec.MinReplicas"
+            self._show_metrics(())
         else:
             proposal = await self._propose(scale, current)
-            now = self._controller.clock.monotonic()
+            if proposal.replicas > current:
+                why = f"{proposal.name} above target"
+            elif proposal.replicas < current:
+                why = "All metrics below target"
             decision = decide(self._spec, current, proposal.replicas, self._memory, now)
             self._tell(decision)
-            why = f"{proposal.name} {'above' if decision.replicas > current else 'below'} target"
-            if decision.replicas < current:
-                why = "All metrics below target"
         self._status["desiredReplicas"] = decision.replicas
         if decision.replicas != current:
             await self._resize(kind, scale, current, decision.replicas, why)
@@ -137,104 +157,79 @@ class _Look:
         kind = self._controller.kind_of(reference)
         try:
             if kind is None:
-                raise StatusError(404, "NotFound", f"no matches for kind {reference['kind']!r}")
+                group, version = split_api_version(reference.get("apiVersion") or "v1")
+                where = f' in version "{group}/{version}"' if group else f' in version "{version}"'
+                text = f'unable to determine resource for scale target reference: no matches for kind "{{}}"{where}'
+                raise StatusError(404, "NotFound", text.format(reference["kind"]))
             scale = await self._controller.client.get(
                 kind.resource, reference["name"], namespace_of(self._scaler), subresource="scale"
             )
         except StatusError as error:
-            self._event("Warning", "FailedGetScale", str(error))
-            text = f"the HPA controller was unable to get the target's current scale: {error}"
+            self._event("Warning", "FailedGetScale", error.message)
+            text = f"the HPA controller was unable to get the target's current scale: {error.message}"
             self._set("AbleToScale", False, "FailedGetScale", text)
             raise _Stop from error
         text = "the HPA controller was able to get the target's current scale"
         self._set("AbleToScale", True, "SucceededGetScale", text)
         return kind, scale
 
+    def _target(self, scale: Obj, current: int) -> Target:
+        """Returns what is scaled, its pods included; raises _Stop if these cannot be told from others."""
+        status = scale.get("status") or {}
+        text = status.get("selector") or ""
+        if not text:
+            self._fail("InvalidSelector", "the HPA target's scale is missing a selector")
+            self._event("Warning", "SelectorRequired", "selector is required")
+            self._end("selector is required")
+        selector = parse_labels(text)
+        namespace = namespace_of(self._scaler)
+        pods = self._controller.pods(namespace, selector)
+        rivals = self._controller.rivals(self._scaler, selector, pods)
+        if len(rivals) > 1:
+            shown = " ".join(f"{{{name} {where}}}" for where, name in map(split_key, rivals))
+            message = f"pods by selector {selector} are controlled by multiple HPAs: [{shown}]"
+            self._event("Warning", "AmbiguousSelector", message)
+            self._fail("AmbiguousSelector", message)
+            self._end(message)
+        running = int(status.get("replicas") or 0)
+        return Target(namespace, current, running, text, pods, tolerances(self._spec), self._now)
+
+    def _fail(self, reason: str, message: str) -> None:
+        self._set("ScalingActive", False, reason, message)
+
+    def _end(self, why: str) -> None:
+        self._event("Warning", "FailedComputeMetricsReplicas", why)
+        self._show_metrics(())
+        raise _Stop
+
     async def _propose(self, scale: Obj, current: int) -> Proposal:
         """Returns what the most demanding metric asks for; raises _Stop if none can tell, or too few to shrink."""
-        self._selector = (scale.get("status") or {}).get("selector") or ""
-        if not self._selector:
-            self._set("ScalingActive", False, "InvalidSelector", "the HPA target's scale is missing a selector")
-            raise _Stop
-        self._pods = self._controller.pods(namespace_of(self._scaler), parse_labels(self._selector))
-        proposals: list[Proposal] = []
-        failures: list[NoMetrics] = []
-        for metric in self._spec.get("metrics") or ():
+        target = self._target(scale, current)
+        metrics = self._spec.get("metrics") or ()
+        best: Proposal | None = None
+        failures: list[Unmeasured] = []
+        shown: list[Obj] = []
+        for metric in metrics:
             try:
-                proposals.append(await self._measure(metric, current))
-            except NoMetrics as failure:
+                proposal, entry = await measure(self._controller.metrics, self._controller.plural, metric, target)
+            except Unmeasured as failure:
                 failures.append(failure)
-                self._event("Warning", failure.reason, str(failure))
-        self._status["currentMetrics"] = [one.shown for one in proposals] or None
-        if self._status["currentMetrics"] is None:
-            del self._status["currentMetrics"]
-        best = max(proposals, key=lambda one: one.replicas, default=None)
+                shown.append({"type": ""})  # what clients show stands at the place of what the spec asks for
+                self._event("Warning", failure.reason, failure.cause)
+                continue
+            shown.append(entry)
+            if best is None or proposal.replicas > best.replicas:
+                best = proposal
+        self._show_metrics(shown)
         if best is None or (failures and best.replicas < current):
-            reason = failures[0].reason if failures else "InvalidMetricSourceType"
-            cause = str(failures[0]) if failures else "no metrics are given"
-            text = f"the HPA was unable to compute the replica count: {cause}"
-            self._set("ScalingActive", False, reason, text)
+            first = failures[0] if failures else Unmeasured("InvalidMetricSourceType", "", "no metrics are given")
+            self._fail(first.reason, f"the HPA was unable to compute the replica count: {first.cause}")
+            text = f"invalid metrics ({len(failures)} invalid out of {len(metrics)}), first error is: {first}"
+            self._event("Warning", "FailedComputeMetricsReplicas", text)
             raise _Stop
         text = f"the HPA was able to successfully calculate a replica count from {best.name}"
         self._set("ScalingActive", True, "ValidMetricFound", text)
         return best
-
-    async def _measure(self, metric: Obj, current: int) -> Proposal:
-        type = metric["type"]
-        if type in ("Resource", "ContainerResource"):
-            return await self._measure_resource(
-                metric["resource" if type == "Resource" else "containerResource"], type, current
-            )
-        namespace = namespace_of(self._scaler)
-        metrics = self._controller.metrics
-        if type == "Pods":
-            source = metric["pods"]
-            usage = await metrics.custom_of_pods(source["metric"], namespace, self._selector)
-            target = parse(source["target"]["averageValue"]).milli_value
-            replicas, average = by_value(current, target, self._pods, usage, cpu=False, now=self._now)
-            shown = {"metric": source["metric"], "current": {"averageValue": f"{average}m"}}
-            return Proposal(replicas, {"type": type, "pods": shown}, f"pods metric {source['metric']['name']}")
-        source = metric["object"] if type == "Object" else metric["external"]
-        if type == "Object":
-            described = source["describedObject"]
-            kind = self._controller.kind_of(described)
-            plural = kind.resource.group_resource if kind is not None else described["kind"].lower()
-            total = await metrics.custom_of_object(source["metric"], namespace, plural, described["name"])
-        else:
-            total = await metrics.external(source["metric"], namespace)
-        target = source["target"]
-        by_average = target.get("averageValue") is not None
-        wanted = parse(target["averageValue"] if by_average else target["value"]).milli_value
-        replicas = by_total(current, wanted, total, sum(map(is_ready, self._pods)), average=by_average)
-        value = {"averageValue": f"{total // max(1, current)}m"} if by_average else {"value": f"{total}m"}
-        shown = {**{key: source[key] for key in ("metric", "describedObject") if key in source}, "current": value}
-        return Proposal(
-            replicas, {"type": type, type.lower(): shown}, f"{type.lower()} metric {source['metric']['name']}"
-        )
-
-    async def _measure_resource(self, source: Obj, type: str, current: int) -> Proposal:
-        name, container, target = source["name"], source.get("container") or "", source["target"]
-        usage = await self._controller.metrics.of_pods(name, namespace_of(self._scaler), self._selector, container)
-        cpu = name == "cpu"
-        shown: Obj = {"name": name}
-        if container:
-            shown["container"] = container
-        unit = "m" if cpu else ""
-        if target.get("averageUtilization") is not None:
-            requests = {name_of(pod): _requested(pod, name, container) for pod in self._pods}
-            known = {key: value for key, value in requests.items() if value is not None}
-            replicas, percent, average = by_utilization(
-                current, int(target["averageUtilization"]), self._pods, usage, known, cpu=cpu, now=self._now
-            )
-            shown["current"] = {"averageUtilization": percent, "averageValue": f"{average}{unit}"}
-            what = f"{name} resource utilization (percentage of request)"
-        else:
-            wanted = amount(name, parse(target["averageValue"]))
-            replicas, average = by_value(current, wanted, self._pods, usage, cpu=cpu, now=self._now)
-            shown["current"] = {"averageValue": f"{average}{unit}"}
-            what = f"{name} resource"
-        field = "resource" if type == "Resource" else "containerResource"
-        return Proposal(replicas, {"type": type, field: shown}, what)
 
     def _tell(self, decision: Decision) -> None:
         if decision.stabilized:
@@ -252,29 +247,18 @@ class _Look:
 
     async def _resize(self, kind: Kind, scale: Obj, before: int, after: int, why: str) -> None:
         wanted = {**scale, "spec": {**(scale.get("spec") or {}), "replicas": after}}
+        earlier = (self._scaler.get("status") or {}).get("desiredReplicas") or 0
         try:
             await self._controller.client.update(kind.resource, wanted, subresource="scale")
         except StatusError as error:
-            self._event("Warning", "FailedRescale", f"New size: {after}; reason: {why}; error: {error}")
-            text = f"the HPA controller was unable to update the target scale: {error}"
+            text = f"New size: {after}; reason: {why}; error: {error.message}"
+            self._event("Warning", "FailedRescale", text)
+            text = f"the HPA controller was unable to update the target scale: {error.message}"
             self._set("AbleToScale", False, "FailedUpdateScale", text)
-            self._status["desiredReplicas"] = before
+            self._status["desiredReplicas"] = earlier
             return
         note_change(self._spec, self._memory, before, after, self._controller.clock.monotonic())
         self._event("Normal", "SuccessfulRescale", f"New size: {after}; reason: {why}")
         text = f"the HPA controller was able to update the target scale to {after}"
         self._set("AbleToScale", True, "SucceededRescale", text)
         self._status["lastScaleTime"] = rfc3339(self._now)
-
-
-def _requested(pod: Obj, resource: str, container: str) -> int | None:
-    """Returns what a pod (or one container) requests of a resource; None if a container does not say."""
-    total = 0
-    for one in (pod.get("spec") or {}).get("containers") or ():
-        if container and one.get("name") != container:
-            continue
-        listed = amounts((one.get("resources") or {}).get("requests"))
-        if resource not in listed:
-            return None
-        total += listed[resource]
-    return total
