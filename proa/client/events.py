@@ -178,15 +178,51 @@ class Correlator:
         return True
 
 
-class EventRecorder:
+class Recorder(Generic[V]):
+    """Writes one after the other, in the background, what is put to it; what cannot be written is dropped."""
+
+    def __init__(self) -> None:
+        self._pending: deque[V] = deque(maxlen=_QUEUE_LENGTH_MAX)
+        self._task: asyncio.Task[None] | None = None
+
+    def _put(self, item: V) -> None:
+        self._pending.append(item)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._send(), name="events")
+
+    async def flush(self) -> None:
+        """Waits until everything recorded so far is written or dropped."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
+    async def stop(self) -> None:
+        """Drops what is not written yet."""
+        self._pending.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _send(self) -> None:
+        while self._pending:
+            item = self._pending.popleft()
+            try:
+                await self._write(item)
+            except (StatusError, OSError, EOFError) as error:
+                # A namespace that is being deleted takes no more events; nobody would read them.
+                log.debug("event not written: %s", error)
+
+    async def _write(self, item: V) -> None:
+        raise NotImplementedError
+
+
+class EventRecorder(Recorder[Occurrence]):
     """Writes events as one component (`host`: on which node). `event` may be called from any coroutine's code."""
 
     def __init__(self, client: Client, clock: Clock, component: str, host: str = "") -> None:
+        super().__init__()
         self._client = client
         self._clock = clock
         self._correlator = Correlator(component, host)
-        self._pending: deque[Occurrence] = deque(maxlen=_QUEUE_LENGTH_MAX)
-        self._task: asyncio.Task[None] | None = None
 
     def event(
         self,
@@ -210,43 +246,19 @@ class EventRecorder:
             annotations=annotations,
             host=host,
         )
-        if occurrence is None:
-            return
-        self._pending.append(occurrence)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._send(), name="events")
+        if occurrence is not None:
+            self._put(occurrence)
 
-    async def flush(self) -> None:
-        """Waits until everything recorded so far is written or dropped."""
-        while self._task is not None and not self._task.done():
-            await asyncio.wait([self._task])
-
-    async def stop(self) -> None:
-        """Drops what is not written yet."""
-        self._pending.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _send(self) -> None:
-        while self._pending:
-            occurrence = self._pending.popleft()
-            try:
-                await self._write(occurrence)
-            except (StatusError, OSError, EOFError) as error:
-                # A namespace that is being deleted takes no more events; nobody would read them.
-                log.debug("event about %s not written: %s", occurrence.name, error)
-
-    async def _write(self, occurrence: Occurrence) -> None:
-        event = occurrence.event
-        if occurrence.count > 1:
+    async def _write(self, item: Occurrence) -> None:
+        event = item.event
+        if item.count > 1:
             changed = {key: event[key] for key in ("count", "lastTimestamp", "message")}
             try:
-                await self._client.patch(EVENTS, occurrence.name, changed, occurrence.namespace)
+                await self._client.patch(EVENTS, item.name, changed, item.namespace)
                 return
             except StatusError as error:
                 if error.code != 404:
                     raise
-            self._correlator.renew(occurrence)
+            self._correlator.renew(item)
             event = {**event, "count": 1, "firstTimestamp": event["lastTimestamp"]}
-        await self._client.create(EVENTS, event, occurrence.namespace)
+        await self._client.create(EVENTS, event, item.namespace)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from proa.client.events import EventRecorder
 from proa.client.interface import Client, DeleteOptions
 from proa.client.resources import PODS
+from proa.client.series import SeriesRecorder
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, is_deleted, name_of, namespace_of, uid_of
 from proa.util.clock import Clock, rfc3339
@@ -32,7 +33,7 @@ class Effects:
         self._client = client
         self._wake = wake
         self._clock = clock
-        self._recorders: dict[str, EventRecorder] = {}
+        self._recorders: dict[str, SeriesRecorder] = {}
         self._changed = asyncio.Event()
 
     def something_changed(self) -> None:
@@ -43,13 +44,23 @@ class Effects:
         for recorder in self._recorders.values():
             await recorder.stop()
 
-    def event(self, pod: Obj, type: str, reason: str, message: str) -> None:
-        """Records an event about a pod, in the name of the pod's scheduler."""
-        name = (pod.get("spec") or {}).get("schedulerName") or "default-scheduler"
+    def event(
+        self,
+        pod: Obj,
+        type: str,
+        reason: str,
+        action: str,
+        note: str,
+        *,
+        related: Obj | None = None,
+        once: bool = False,
+    ) -> None:
+        """Records an event about a pod in the name of its scheduler (of the related pod's, if there is one)."""
+        name = ((related or pod).get("spec") or {}).get("schedulerName") or "default-scheduler"
         recorder = self._recorders.get(name)
         if recorder is None:
-            recorder = self._recorders[name] = EventRecorder(self._client, self._clock, name)
-        recorder.event(pod, type, reason, message)
+            recorder = self._recorders[name] = SeriesRecorder(self._client, self._clock, name, os.uname().nodename)
+        recorder.event(pod, type, reason, action, note, related=related, once=once)
 
     # ------------------------------------------------------------ binding
 
@@ -62,12 +73,13 @@ class Effects:
         if problem:
             engine.unbind(pod, self._clock.monotonic())
             self._wake()
-            self.event(pod.obj, "Warning", "FailedScheduling", problem)
+            self.event(pod.obj, "Warning", "FailedScheduling", "Scheduling", problem)
             condition = {"type": "PodScheduled", "status": "False", "reason": "SchedulerError", "message": problem}
             await self.set_condition(pod.obj, condition)
             return
         engine.bound(pod)
-        self.event(pod.obj, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
+        note = f"Successfully assigned {pod.key} to {node}"
+        self.event(pod.obj, "Normal", "Scheduled", "Binding", note, once=True)
 
     async def _prepare(self, engine: Engine, pod: PodInfo, node: str) -> str:
         """Does what plugins want done before binding; returns what went wrong, or nothing."""
@@ -156,7 +168,7 @@ class Effects:
             await self.set_condition(below.obj, None, "")
         for victim in refusal.victims:
             await self._evict(pod, victim, refusal.nominated or "")
-        self.event(current, "Warning", "FailedScheduling", refusal.message)
+        self.event(current, "Warning", "FailedScheduling", "Scheduling", refusal.message)
         condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": refusal.message}
         await self.set_condition(current, condition, refusal.nominated)
 
@@ -202,4 +214,5 @@ class Effects:
                 raise
             return
         preemptor = uid_of(pod.obj) or name_of(pod.obj)
-        self.event(victim.obj, "Normal", "Preempted", f"Preempted by pod {preemptor} on node {node}")
+        note = f"Preempted by pod {preemptor} on node {node}"
+        self.event(victim.obj, "Normal", "Preempted", "Preempting", note, related=pod.obj)

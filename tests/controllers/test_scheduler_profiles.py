@@ -55,7 +55,7 @@ def test_the_example_fills_racks_up_to_the_quota(racks: Cluster) -> None:
     racks.delete("pods", "p0")
     racks.wait(lambda: is_running(racks, "late"))
     scheduled = [one for one in racks.list("events") if one["reason"] == "Scheduled"]
-    assert {one["source"]["component"] for one in scheduled} == {"rack-aware"}
+    assert {one["reportingComponent"] for one in scheduled} == {"rack-aware"}
 
 
 def test_other_profiles_are_as_ever(racks: Cluster) -> None:

@@ -109,3 +109,25 @@ def test_other_schedulers_pods_are_left_alone(cluster: Cluster) -> None:
     cluster.create(pod("theirs", schedulerName="somebody-else"))
     cluster.advance(60)
     assert "nodeName" not in cluster.get("pods", "theirs")["spec"]
+
+
+def test_events_of_the_scheduler_have_the_newer_form(cluster: Cluster) -> None:
+    cluster.create(pod("a", cpu="1"))
+    cluster.wait(lambda: event_messages(cluster, "Scheduled"))
+    [event] = [one for one in cluster.list("events.events.k8s.io") if one["reason"] == "Scheduled"]
+    assert event["note"].startswith("Successfully assigned default/a to ")
+    assert event["action"] == "Binding" and event["reportingController"] == "default-scheduler"
+    assert event["eventTime"] and event["regarding"]["name"] == "a" and "deprecatedCount" not in event
+
+
+def test_equal_events_become_a_series(cluster: Cluster) -> None:
+    cluster.create(pod("big", cpu="3"))
+
+    def failures() -> list[Obj]:
+        return [one for one in cluster.list("events") if one["reason"] == "FailedScheduling"]
+
+    cluster.wait(lambda: failures())
+    cluster.wait(lambda: any(one.get("series", {}).get("count") == 2 for one in failures()), 2000)
+    cluster.advance(400)
+    assert max(one.get("series", {}).get("count", 1) for one in failures()) >= 2
+    assert len(failures()) == 2, "the first was about the pod before its condition was written"
