@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from proa.client.interface import Client, DeleteOptions
 from proa.client.resources import PODS
 from proa.client.series import SeriesRecorder
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, is_deleted, name_of, namespace_of, uid_of
+from proa.meta.objects import Obj, is_deleted, metadata, name_of, namespace_of, uid_of
+from proa.scheduler.steps import DEFAULT_BINDER, Change, Refused, Steps, Until
 from proa.util.clock import Clock, rfc3339
 
 if TYPE_CHECKING:
     from proa.scheduler.calls import Calls
-    from proa.scheduler.engine import Engine, Refuse
-    from proa.scheduler.framework import Change, Until
+    from proa.scheduler.engine import Bind, Engine, Refuse
     from proa.scheduler.pod import PodInfo
+    from proa.scheduler.waiting import Verdict, WaitingPod
 
 log = logging.getLogger(__name__)
 
 _CONFLICTS_MAX = 5
+_FAILURES = (Refused, StatusError, OSError, EOFError)
 
 
 class Effects:
     """Carries out decisions through the client; calls `wake` when a pod can be tried again."""
 
-    def __init__(self, client: Client, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, client: Client, clock: Clock, wake: Callable[[], None], newest: Callable[[PodInfo], Obj | None]
+    ) -> None:
+        """`newest` returns a pod's newest form, None if it is gone."""
         self._client = client
+        self._newest = newest
         self._wake = wake
         self._clock = clock
         self._recorders: dict[str, SeriesRecorder] = {}
@@ -64,52 +71,96 @@ class Effects:
 
     # ------------------------------------------------------------ binding
 
-    async def bind(self, engine: Engine, calls: Calls | None, pod: PodInfo, node: str) -> None:
+    async def bind(self, engine: Engine, calls: Calls | None, decision: Bind) -> None:
         """Binds a pod to the node that was decided; on failure the pod is tried again."""
-        problem = await self._prepare(engine, pod, node) or await self._bind(engine, calls, pod, node)
+        pod, node = decision.pod, decision.node
+        problem = await self._permitted(engine, decision) or await self._attempt(engine, calls, decision)
         if problem is None:
-            self._wake()
+            engine.bound(pod)
+            note = f"Successfully assigned {pod.key} to {node}"
+            self.event(pod.obj, "Normal", "Scheduled", "Binding", note, once=True)
             return
-        if problem:
-            engine.unbind(pod, self._clock.monotonic())
-            self._wake()
-            self.event(pod.obj, "Warning", "FailedScheduling", "Scheduling", problem)
-            condition = {"type": "PodScheduled", "status": "False", "reason": "SchedulerError", "message": problem}
-            await self.set_condition(pod.obj, condition)
-            return
-        engine.bound(pod)
-        note = f"Successfully assigned {pod.key} to {node}"
-        self.event(pod.obj, "Normal", "Scheduled", "Binding", note, once=True)
+        current = self._newest(pod)
+        engine.unbind(pod, self._clock.monotonic(), current, problem.plugins)
+        self._wake()
+        if current is not None and not (current.get("spec") or {}).get("nodeName"):
+            self.event(current, "Warning", "FailedScheduling", "Scheduling", problem.message)
+            await self.set_condition(current, _unscheduled(current, problem), "")
 
-    async def _prepare(self, engine: Engine, pod: PodInfo, node: str) -> str:
-        """Does what plugins want done before binding; returns what went wrong, or nothing."""
-        steps = engine.before_binding(pod, node)
-        if not steps:
-            return ""
-        from proa.scheduler.framework import Change, Refused
+    async def _permitted(self, engine: Engine, decision: Bind) -> Refuse | None:
+        """Waits for permission; returns why it was not given."""
+        pod, waiting = decision.pod, decision.waiting
+        if waiting is None:
+            return None
+        try:
+            await self._expect(pod, decision.node)
+            verdict = await self._decided(waiting)
+        finally:
+            engine.handle.release(pod.uid)
+        if verdict.allowed:
+            return None
+        from proa.scheduler.engine import rejected
 
-        for name, step in steps:
+        return rejected(verdict.plugin, verdict.text)
+
+    async def _expect(self, pod: PodInfo, node: str) -> None:
+        """Says on the pod where it is going, as it will take a while."""
+        try:
+            await self.set_condition(pod.obj, None, node)
+        except (StatusError, OSError, EOFError) as error:
+            log.warning("scheduler: %s", error)
+
+    async def _attempt(self, engine: Engine, calls: Calls | None, decision: Bind) -> Refuse | None:
+        pod, node = decision.pod, decision.node
+        before = engine.before_binding(pod, node)
+        if before and decision.waiting is None:
+            await self._expect(pod, node)
+        for name, steps in before:
             try:
-                if isinstance(step, Change):
-                    await self.change(step)
-                else:
-                    await self._wait(step)
-            except (Refused, StatusError, OSError, EOFError) as error:
-                return f'running PreBind plugin "{name}": {error}'
-        return ""
+                await self.carry_out(steps)
+            except _FAILURES as error:
+                return _failed(f'running PreBind plugin "{name}": {error}')
+        return await self._bind(engine, calls, pod, node)
 
-    async def _bind(self, engine: Engine, calls: Calls | None, pod: PodInfo, node: str) -> str | None:
-        """Returns what went wrong, nothing if all is well, None if the pod is gone or bound already."""
+    async def _decided(self, waiting: WaitingPod) -> Verdict:
+        decided = asyncio.Event()
+        waiting.when_decided(decided.set)
+        began = self._clock.monotonic()
+        while (verdict := waiting.late(self._clock.monotonic() - began)) is None:
+            left = waiting.seconds_left_at_start - (self._clock.monotonic() - began)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(left, 0.0)):
+                    await decided.wait()
+        return verdict
+
+    async def _bind(self, engine: Engine, calls: Calls | None, pod: PodInfo, node: str) -> Refuse | None:
+        """Binds; returns what went wrong."""
         from proa.scheduler.extender import ExtenderError, binder_for, binding_body
 
-        extender = binder_for(engine.profile(pod).extenders, pod) if calls is not None else None
+        profile = engine.profile(pod)
+        extender = binder_for(profile.extenders, pod) if calls is not None else None
         if extender is not None and calls is not None:
             try:
                 answer = await calls.ask(extender, extender.bind_verb, binding_body(pod, node))
             except ExtenderError as error:
-                return f"binding rejected: {error}"
+                return _failed(f"binding rejected: {error}")
             error_text = (answer or {}).get("error") or (answer or {}).get("Error")
-            return f"binding rejected: {error_text}" if error_text else ""
+            return _failed(f"binding rejected: {error_text}") if error_text else None
+        for plugin in profile.binders:
+            try:
+                if plugin is None:
+                    await self._bind_by_api(pod, node)
+                    return None
+                steps = plugin.bind(pod, node, engine.columns)
+                if steps is not None:
+                    await self.carry_out(steps)
+                    return None
+            except _FAILURES as error:
+                name = plugin.name if plugin is not None else DEFAULT_BINDER
+                return _failed(f'binding rejected: running Bind plugin "{name}": {error}')
+        return _failed("binding rejected: no plugin binds the pod")
+
+    async def _bind_by_api(self, pod: PodInfo, node: str) -> None:
         name = name_of(pod.obj)
         binding = {
             "apiVersion": "v1",
@@ -117,33 +168,63 @@ class Effects:
             "metadata": {"name": name, "namespace": pod.namespace, "uid": pod.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
-        try:
-            await self._client.create(PODS, binding, pod.namespace, name=name, subresource="binding")
-        except (StatusError, OSError, EOFError) as error:
-            if isinstance(error, StatusError) and error.code in (404, 409):
-                engine.unbind(pod, self._clock.monotonic())
-                return None
-            return f"binding rejected: {error}"
-        return ""
+        await self._client.create(PODS, binding, pod.namespace, name=name, subresource="binding")
 
-    async def change(self, step: Change) -> None:
-        """Makes one change to the newest state of an object, again when somebody else was faster."""
+    async def carry_out(self, steps: Steps) -> None:
+        """Takes steps one after the other; raises Refused, StatusError and errors of the connection."""
+        if not isinstance(steps, Generator):
+            for step in steps:
+                await self._take(step)
+            return
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(await self._take(step))
+        except StopIteration:
+            return
+
+    async def _take(self, step: Change | Until) -> Obj | None:
+        if isinstance(step, Change):
+            return await self.change(step)
+        await self._wait(step)
+        return None
+
+    async def change(self, step: Change) -> Obj | None:
+        """Makes one change to the newest state of an object, again if somebody else was faster; returns the object."""
+        if step.verb != "update":
+            return await self._send(step)
         for attempt in range(_CONFLICTS_MAX):
             current = await self._client.get(step.resource, step.name, step.namespace)
             wanted = step.change(current)
             if wanted is None:
-                return
+                return current
             try:
-                await self._client.update(step.resource, wanted, subresource=step.subresource)
+                return await self._client.update(step.resource, wanted, subresource=step.subresource)
             except StatusError as error:
                 if error.reason != "Conflict" or attempt == _CONFLICTS_MAX - 1:
                     raise
-            else:
-                return
+        return None
+
+    async def _send(self, step: Change) -> Obj | None:
+        body = step.change({})
+        if body is None:
+            return None
+        if step.verb == "delete":
+            try:
+                return await self._client.delete(step.resource, step.name, step.namespace)
+            except StatusError as error:
+                if error.code != 404:
+                    raise
+                return None
+        if step.verb == "patch":
+            return await self._client.patch(
+                step.resource, step.name, body, step.namespace, subresource=step.subresource
+            )
+        return await self._client.create(
+            step.resource, body, step.namespace, name=step.name, subresource=step.subresource
+        )
 
     async def _wait(self, step: Until) -> None:
-        from proa.scheduler.framework import Refused
-
         try:
             async with asyncio.timeout(step.timeout_seconds):
                 while not step.done():
@@ -167,10 +248,9 @@ class Effects:
             self._wake()
             await self.set_condition(below.obj, None, "")
         for victim in refusal.victims:
-            await self._evict(pod, victim, refusal.nominated or "")
+            await self._evict(engine, pod, victim, refusal.nominated or "")
         self.event(current, "Warning", "FailedScheduling", "Scheduling", refusal.message)
-        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": refusal.message}
-        await self.set_condition(current, condition, refusal.nominated)
+        await self.set_condition(current, _unscheduled(current, refusal), refusal.nominated)
 
     async def set_condition(self, pod: Obj, condition: Obj | None, nominated: str | None = None) -> None:
         """Writes a condition, and the nominated node unless that is None; nothing if the pod says so already."""
@@ -195,20 +275,26 @@ class Effects:
             if error.code != 404:
                 raise
 
-    async def _evict(self, pod: PodInfo, victim: PodInfo, node: str) -> None:
-        scheduler = (pod.obj.get("spec") or {}).get("schedulerName") or "default-scheduler"
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": f"{scheduler}: preempting to accommodate a higher priority pod",
-        }
+    async def _evict(self, engine: Engine, pod: PodInfo, victim: PodInfo, node: str) -> None:
+        waiting = engine.handle.waiting_pod(victim.uid)
         try:
-            if not is_deleted(victim.obj):
+            if waiting is not None:
+                waiting.reject("DefaultPreemption", "preempted")
+            elif not is_deleted(victim.obj):
+                scheduler = (pod.obj.get("spec") or {}).get("schedulerName") or "default-scheduler"
+                condition = {
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "PreemptionByScheduler",
+                    "message": f"{scheduler}: preempting to accommodate a higher priority pod",
+                    **_observed(victim.obj),
+                }
                 await self.set_condition(victim.obj, condition)
                 await self._client.delete(
                     PODS, name_of(victim.obj), victim.namespace, DeleteOptions(uid=victim.uid or None)
                 )
+            else:
+                return
         except StatusError as error:
             if error.code not in (404, 409):
                 raise
@@ -216,3 +302,25 @@ class Effects:
         preemptor = uid_of(pod.obj) or name_of(pod.obj)
         note = f"Preempted by pod {preemptor} on node {node}"
         self.event(victim.obj, "Normal", "Preempted", "Preempting", note, related=pod.obj)
+
+
+def _failed(message: str) -> Refuse:
+    from proa.scheduler.engine import Refuse
+
+    return Refuse(message, frozenset(), is_error=True)
+
+
+def _unscheduled(pod: Obj, refusal: Refuse) -> Obj:
+    """Returns the condition that says why a pod has no node."""
+    return {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "SchedulerError" if refusal.is_error else "Unschedulable",
+        "message": refusal.message,
+        **_observed(pod),
+    }
+
+
+def _observed(pod: Obj) -> Obj:
+    generation = metadata(pod).get("generation")
+    return {"observedGeneration": generation} if generation else {}

@@ -12,26 +12,26 @@ from typing import Any
 
 from proa.meta.objects import Obj
 from proa.scheduler.extender import Extender
-from proa.scheduler.framework import POINTS, Plugin, Profile
+from proa.scheduler.framework import Plugin, Profile
 from proa.scheduler.plugins import DEFAULT_SCHEDULER, DEFAULT_WEIGHTS
 from proa.scheduler.plugins.registry import IMPLIED, ORDER, REGISTRY, ArgumentError, Factory
 
 API_VERSION = "kubescheduler.config.k8s.io/v1"
 KIND = "KubeSchedulerConfiguration"
 
-# Names of the points in the file -> in `framework.POINTS` (None: nothing of ours runs there).
-_POINT_NAMES: Mapping[str, str | None] = {
+# Names of the points in the file -> in `framework.POINTS`.
+_POINT_NAMES: Mapping[str, str] = {
     "preEnqueue": "pre_enqueue",
-    "queueSort": None,
+    "queueSort": "queue_key",
     "preFilter": "pre_filter",
     "filter": "filter",
     "postFilter": "post_filter",
-    "preScore": None,
+    "preScore": "pre_score",
     "score": "score",
     "reserve": "reserve",
     "permit": "permit",
     "preBind": "pre_bind",
-    "bind": None,
+    "bind": "bind",
     "postBind": "post_bind",
 }
 _TOP = {
@@ -141,13 +141,12 @@ def _profile(
     )
     weights = {name: _weight(name, multi, sets["score"]) for name in wanted}
     preemption = arguments.get("DefaultPreemption", {})
-    points = {point: effective[name] for name, point in _POINT_NAMES.items() if point in POINTS}
-    # A plugin's work before the scores has no method of its own here.
+    points = {point: effective[name] for name, point in _POINT_NAMES.items()}
     return Profile(
         obj.get("schedulerName") or DEFAULT_SCHEDULER,
         plugins,
         weights,
-        {point: tuple(names) for point, names in points.items() if point is not None},
+        {point: tuple(names) for point, names in points.items()},
         preemption="DefaultPreemption" in effective["postFilter"],
         candidates_percentage=preemption.get("minCandidateNodesPercentage", 10),
         candidates_min=preemption.get("minCandidateNodesAbsolute", 100),

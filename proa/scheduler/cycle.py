@@ -101,6 +101,8 @@ def deciding(
         return Placed(columns.names[feasible[0]], 1)
     found = len(feasible)
     feasible = _sampled(feasible, profile.score_percentage, outcome.nodes, seed)
+    for plugin in profile.pre_scorers:
+        plugin.pre_score(pod, columns, feasible)
     scores = score_rows(pod, columns, profile, feasible)
     if profile.extenders:
         scores = scores + (yield from asking_scores(pod, columns, profile.extenders, feasible))

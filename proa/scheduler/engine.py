@@ -8,26 +8,38 @@ from typing import Any
 
 import numpy as np
 
-from proa.meta.objects import Obj, is_deleted, key_of, labels_of, name_of
+from proa.meta.objects import Obj, is_deleted, key_of, labels_of, name_of, uid_of
 from proa.scheduler.columns import Columns
-from proa.scheduler.cycle import Placed, Unplaced, deciding, filter_rows, finish
+from proa.scheduler.cycle import Placed, Unplaced, available, deciding, filter_rows, finish
 from proa.scheduler.devices.state import Devices
 from proa.scheduler.extender import Ask
-from proa.scheduler.framework import Change, Event, Happening, Plugin, PostFilterError, Profile, Until
+from proa.scheduler.framework import (
+    Change,
+    Event,
+    Happening,
+    Plugin,
+    PostFilterError,
+    Profile,
+    Refused,
+    Steps,
+    Wait,
+)
 from proa.scheduler.plugins import DEFAULT_SCHEDULER, default_profile
 from proa.scheduler.plugins.spread import PodTopologySpread
 from proa.scheduler.pod import PodInfo, parse_again, parse_pod
 from proa.scheduler.preemption import Preemption, preempting
 from proa.scheduler.queue import BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN, Queue
 from proa.scheduler.storage import Storage
+from proa.scheduler.waiting import Handle, WaitingPod
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """The pod (with its node filled in) is to be bound to `node`."""
+    """The pod (with its node filled in) is to be bound to `node`, once it need not wait for permission any more."""
 
     pod: PodInfo
     node: str
+    waiting: WaitingPod | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,8 @@ class Refuse:
     """No node now: `plugins` rejected; with `victims`, room on `nominated` is made by removing them.
 
     `nominated` is None to leave a nomination as it is, empty to take it back. `changes` are writes that may help.
-    `pods_to_clear` were promised room on the same node, and are less important.
+    `pods_to_clear` were promised room on the same node, and are less important. `is_error`: the attempt went wrong, and
+    nothing refused the pod.
     """
 
     message: str
@@ -44,6 +57,7 @@ class Refuse:
     victims: tuple[PodInfo, ...] = ()
     changes: tuple[Change, ...] = ()
     pods_to_clear: tuple[PodInfo, ...] = ()
+    is_error: bool = False
 
 
 class Engine:
@@ -75,7 +89,13 @@ class Engine:
             self.columns.storage = storage
         if devices is not None:
             self.columns.devices = devices
-        self.queue = Queue(wakes, self._may_help, *backoff_seconds)
+        self.handle = Handle(self.columns, lambda key: self.queue.activate(key))
+        for profile in chosen:
+            for plugin in profile.plugins:
+                plugin.handle = self.handle
+        # The configuration sees to it that all profiles sort alike.
+        sorter = chosen[0].sorter or Plugin()
+        self.queue = Queue(wakes, self._may_help, sorter.queue_key, *backoff_seconds)
         self._assumed: dict[str, PodInfo] = {}
         self._nominated: dict[str, PodInfo] = {}
         self._seed = 0
@@ -100,6 +120,7 @@ class Engine:
         if (new.get("spec") or {}).get("nodeName"):
             self._pod_placed(new, now)
         elif is_deleted(new):
+            self.handle.reject_waiting_pod(uid_of(new))
             self.queue.remove(key_of(new))
             self._forget_nomination(key_of(new))
         elif _scheduler_name(new) in self._profiles:
@@ -107,7 +128,10 @@ class Engine:
 
     def _pod_gone(self, key: str, now: float) -> None:
         self.queue.remove(key)
-        self._assumed.pop(key, None)
+        assumed = self._assumed.pop(key, None)
+        if assumed is not None:
+            self.handle.reject_waiting_pod(assumed.uid)
+            self._unreserve(assumed, assumed.node_name)
         promised = self._forget_nomination(key)
         gone = self.columns.remove_pod(key) or promised
         if gone is not None:
@@ -141,7 +165,11 @@ class Engine:
         if key in self._assumed:
             return
         if old is not None and key in self.queue.waiting and _same_for_scheduling(old, new):
-            self.queue.waiting[key].pod.obj = new
+            known = self.queue.waiting[key].pod
+            known.obj = new
+            nominated = (new.get("status") or {}).get("nominatedNodeName") or ""
+            if nominated != known.nominated_node:
+                self.nominate(known, nominated)
             return
         info = parse_pod(new)
         if not info.spreads:
@@ -219,14 +247,18 @@ class Engine:
         if isinstance(outcome, Placed):
             if profile.extenders and not self._still_fits(pod, outcome.node, profile):
                 return Refuse("the cluster changed while extenders were asked", frozenset())
-            problem = self._reserve(pod, outcome.node, profile)
-            if problem:
-                return Refuse(problem, frozenset())
+            refusal = self._reserve(pod, outcome.node, profile)
+            if isinstance(refusal, Refuse):
+                return refusal
             placed = replace(pod, node_name=outcome.node)
             self._forget_nomination(pod.key)
             self.columns.add_pod(placed)
             self._assumed[pod.key] = placed
-            return Bind(placed, outcome.node)
+            if not refusal:
+                return Bind(placed, outcome.node)
+            waiting = WaitingPod(placed, outcome.node, refusal)
+            self.handle.hold(waiting)
+            return Bind(placed, outcome.node, waiting)
         return (yield from self._helping(pod, profile, outcome, budgets))
 
     def _still_fits(self, pod: PodInfo, node: str, profile: Profile) -> bool:
@@ -251,45 +283,48 @@ class Engine:
             if changes:
                 return Refuse(f"{outcome.message} {text}", plugins, changes=tuple(changes))
             texts += [text] if text else []
-        nominated: str | None = None
         if profile.preemption:
             found = yield from preempting(pod, self.columns, profile, outcome, budgets, self._seed)
             if isinstance(found, Preemption):
                 below = self._nominated_below(pod, found.node)
                 return Refuse(outcome.message, plugins, found.node, found.victims, pods_to_clear=below)
             texts.append(f"preemption: {found}")
-            nominated = "" if pod.nominated_node and not found.startswith("not eligible") else None
-        return Refuse(f"{outcome.message} {', '.join(texts)}" if texts else outcome.message, plugins, nominated)
+        return Refuse(f"{outcome.message} {', '.join(texts)}" if texts else outcome.message, plugins)
 
     def _nominated_below(self, pod: PodInfo, node: str) -> tuple[PodInfo, ...]:
         return tuple(
             one for one in self._nominated.values() if one.nominated_node == node and one.priority < pod.priority
         )
 
-    def _reserve(self, pod: PodInfo, node: str, profile: Profile) -> str:
+    def _reserve(self, pod: PodInfo, node: str, profile: Profile) -> Refuse | dict[str, float]:
+        """Reserves the node and asks for permission; returns which plugins want the pod to wait how many seconds."""
+        waits: dict[str, float] = {}
         for plugin in profile.reservers:
-            problem = plugin.reserve(pod, node, self.columns)
+            try:
+                problem = plugin.reserve(pod, node, self.columns)
+            except Refused as error:
+                self._unreserve(pod, node)
+                return Refuse(f'running Reserve plugin "{plugin.name}": {error}', frozenset(), is_error=True)
             if problem:
                 self._unreserve(pod, node)
-                return f'running Reserve plugin "{plugin.name}": {problem}'
+                return rejected(plugin.name, problem)
         for plugin in profile.permitters:
-            problem = plugin.permit(pod, node)
-            if problem:
+            answer = plugin.permit(pod, node)
+            if isinstance(answer, Wait):
+                waits[plugin.name] = answer.timeout_seconds
+            elif answer:
                 self._unreserve(pod, node)
-                return problem
-        return ""
+                return rejected(plugin.name, answer)
+        return waits
 
     def _unreserve(self, pod: PodInfo, node: str) -> None:
-        for plugin in reversed(self.profile(pod).plugins):
+        for plugin in reversed(self.profile(pod).reservers):
             plugin.unreserve(pod, node, self.columns)
 
-    def before_binding(self, pod: PodInfo, node: str) -> list[tuple[str, Change | Until]]:
-        """Returns what must happen in the API before the pod is bound: (plugin's name, step)."""
-        return [
-            (plugin.name, step)
-            for plugin in self.profile(pod).pre_binders
-            for step in plugin.pre_bind(pod, node, self.columns)
-        ]
+    def before_binding(self, pod: PodInfo, node: str) -> list[tuple[str, Steps]]:
+        """Returns what must happen in the API before the pod is bound: (plugin's name, its steps)."""
+        made = ((plugin.name, plugin.pre_bind(pod, node, self.columns)) for plugin in self.profile(pod).pre_binders)
+        return [(name, steps) for name, steps in made if not isinstance(steps, list | tuple) or steps]
 
     def failed(self, key: str, plugins: Iterable[str], now: float) -> None:
         """The decision was a refusal: the pod waits for something to change."""
@@ -308,16 +343,29 @@ class Engine:
         for plugin in self.profile(pod).post_binders:
             plugin.post_bind(pod, pod.node_name)
 
-    def unbind(self, pod: PodInfo, now: float) -> None:
-        """The binding failed: the pod does not count on its node, and is tried again after a back-off."""
+    def unbind(self, pod: PodInfo, now: float, current: Obj | None = None, plugins: Iterable[str] = ()) -> None:
+        """The pod was not bound: it does not count on its node. It is tried again after a back-off, or, where `plugins`
+        rejected it, after an event. `current` is its newest form; what it says of a nominated node is void."""
         if self._assumed.pop(pod.key, None) is None:
             return
-        self.columns.remove_pod(pod.key)
+        gone = self.columns.remove_pod(pod.key)
         self._unreserve(pod, pod.node_name)
-        self.queue.failed(pod.key, (), now, retry=True)
+        if current is not None and uid_of(current) == pod.uid:
+            # What happened to it meanwhile was not looked at.
+            status = {**(current.get("status") or {})}
+            status.pop("nominatedNodeName", None)
+            self.pod(None, {**current, "status": status}, now)
+        self.queue.failed(pod.key, plugins, now)
+        if gone is not None:
+            self.queue.happened(Event(Happening.POD_DELETE, pod=gone), now, but=pod.key)
 
     def profile(self, pod: PodInfo) -> Profile:
         return self._profiles[_scheduler_name(pod.obj)]
+
+
+def rejected(plugin: str, text: str) -> Refuse:
+    """Returns the refusal of a pod that a plugin rejects on the node that was chosen for it."""
+    return Refuse(f"{available(1)}: 1 {text}.", frozenset((plugin,)))
 
 
 def _scheduler_name(pod: Obj) -> str:
@@ -331,7 +379,7 @@ def _finished(pod: Obj) -> bool:
 def _same_for_scheduling(old: Obj, new: Obj) -> bool:
     """Tells whether two forms of a waiting pod differ in nothing that the scheduler looks at."""
     before, after = old.get("status") or {}, new.get("status") or {}
-    if any(before.get(key) != after.get(key) for key in ("nominatedNodeName", "resourceClaimStatuses")):
+    if before.get("resourceClaimStatuses") != after.get("resourceClaimStatuses"):
         return False
     return bool(old.get("spec") == new.get("spec")) and labels_of(old) == labels_of(new)
 

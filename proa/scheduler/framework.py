@@ -1,14 +1,14 @@
 """What a scheduler plugin is, and in which order plugins are asked.
 
-The points are upstream's scheduling framework's: queue sort (pod priority, then age: `queue.py`), pre-enqueue,
-pre-filter, filter, post-filter, score, reserve, permit, pre-bind, bind, post-bind. A plugin overrides the methods it
-needs; `filter` and `score` answer for all given rows at once. Pure: no I/O, no clock, no randomness; what has to happen
-in the API before a pod is bound is returned as values (`Change`, `Until`).
+The points are upstream's scheduling framework's: queue sort, pre-enqueue, pre-filter, filter, post-filter, pre-score,
+score, reserve, permit, pre-bind, bind, post-bind. A plugin overrides the methods it needs; `filter` and `score` answer
+for all given rows at once. Pure: no I/O, no clock, no randomness; what has to happen in the API before a pod is bound,
+or to bind it, is returned as values (`Change`, `Until`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag, auto
 from functools import cached_property
@@ -16,13 +16,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
 from proa.scheduler.columns import Columns, Ints, Mask
 from proa.scheduler.pod import PodInfo
+from proa.scheduler.steps import DEFAULT_BINDER, Change, PostFilterError, Refused, Steps, Until, Wait
 
 if TYPE_CHECKING:
     from proa.scheduler.extender import Extender
+    from proa.scheduler.waiting import Handle
+
+__all__ = [
+    "POINTS",
+    "SCORE_MAX",
+    "Change",
+    "Event",
+    "Happening",
+    "NodePlugin",
+    "Plugin",
+    "PostFilterError",
+    "Profile",
+    "Refused",
+    "Rejection",
+    "Steps",
+    "Until",
+    "Wait",
+    "normalized",
+]
 
 SCORE_MAX = 100
 
@@ -64,40 +83,17 @@ class Rejection:
     resolvable: bool = True
 
 
-class PostFilterError(Exception):
-    """A post-filter could not do its work; the text ends the pod's message, and no other post-filter is asked."""
-
-
-class Refused(Exception):
-    """A change before binding cannot be made any more; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A write that must be made before a pod is bound: `change` turns the newest state of the object into the wanted
-    one (None: nothing to do), and raises Refused. Without `name`, what `change({})` returns is created."""
-
-    resource: GVR
-    namespace: str
-    name: str
-    change: Callable[[Obj], Obj | None]
-    subresource: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Until:
-    """Something to wait for before a pod is bound: `done` is asked after each event, and raises Refused."""
-
-    done: Callable[[], bool]
-    timeout_seconds: float
-    late: str
-
-
 class Plugin:
-    """A plugin that does nothing. `wakes` tells which happenings may help a pod that it rejected."""
+    """A plugin that does nothing. `wakes` tells which happenings may help a pod that it rejected; `handle` is there
+    once the scheduler runs."""
 
     name = ""
     wakes = Happening.ANY
+    handle: Handle
+
+    def queue_key(self, pod: PodInfo, since: float) -> Any:
+        """Returns what pods are tried in the order of: the smallest first. `since` is when the pod came, in seconds."""
+        return (-pod.priority, since)
 
     def pre_enqueue(self, pod: PodInfo, columns: Columns) -> str:
         """Returns why the pod may not even be tried, or nothing."""
@@ -116,24 +112,31 @@ class Plugin:
         PostFilterError."""
         return "", ()
 
+    def pre_score(self, pod: PodInfo, columns: Columns, rows: Ints) -> None:
+        """Called with the feasible rows before they are scored."""
+
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints | None:
         """Returns 0 to 100 for each of the rows (the feasible ones); None if the plugin has nothing to say."""
         return None
 
     def reserve(self, pod: PodInfo, node: str, columns: Columns) -> str:
-        """Called once a node is chosen; returns why not, or nothing."""
+        """Called once a node is chosen; returns why the pod is rejected, or nothing. Raises Refused for an error."""
         return ""
 
     def unreserve(self, pod: PodInfo, node: str, columns: Columns) -> None:
         """Takes a reservation back."""
 
-    def permit(self, pod: PodInfo, node: str) -> str:
-        """Called last before binding; returns why not, or nothing."""
+    def permit(self, pod: PodInfo, node: str) -> str | Wait:
+        """Called last before binding; returns why the pod is rejected, nothing, or that it has to wait."""
         return ""
 
-    def pre_bind(self, pod: PodInfo, node: str, columns: Columns) -> Sequence[Change | Until]:
-        """Returns what must happen in the API before the pod is bound, in order."""
+    def pre_bind(self, pod: PodInfo, node: str, columns: Columns) -> Steps:
+        """Returns what must happen in the API before the pod is bound; an empty tuple if nothing."""
         return ()
+
+    def bind(self, pod: PodInfo, node: str, columns: Columns) -> Steps | None:
+        """Returns how the pod is bound; None leaves it to the next plugin, the last of which is upstream's own."""
+        return None
 
     def post_bind(self, pod: PodInfo, node: str) -> None:
         """Called when the pod is bound."""
@@ -177,14 +180,17 @@ class NodePlugin(Plugin):
 
 
 POINTS = (
+    "queue_key",
     "pre_enqueue",
     "pre_filter",
     "filter",
     "post_filter",
+    "pre_score",
     "score",
     "reserve",
     "permit",
     "pre_bind",
+    "bind",
     "post_bind",
 )
 
@@ -211,11 +217,21 @@ class Profile:
         return self.weights.get(plugin.name, 1)
 
     def _at(self, point: str) -> tuple[Plugin, ...]:
-        able = [one for one in self.plugins if getattr(type(one), point) is not getattr(Plugin, point)]
+        methods = (point, "unreserve") if point == "reserve" else (point,)
+        able = [
+            one
+            for one in self.plugins
+            if any(getattr(type(one), name) is not getattr(Plugin, name) for name in methods)
+        ]
         if point not in self.points:
             return tuple(able)
         named = {one.name: one for one in able}
         return tuple(named[name] for name in self.points[point] if name in named)
+
+    @cached_property
+    def sorter(self) -> Plugin | None:
+        """The plugin that orders the queue; None: by priority, then age."""
+        return next(iter(self._at("queue_key")), None)
 
     @cached_property
     def gates(self) -> tuple[Plugin, ...]:
@@ -234,6 +250,10 @@ class Profile:
         return self._at("post_filter")
 
     @cached_property
+    def pre_scorers(self) -> tuple[Plugin, ...]:
+        return self._at("pre_score")
+
+    @cached_property
     def scorers(self) -> tuple[Plugin, ...]:
         return self._at("score")
 
@@ -248,6 +268,22 @@ class Profile:
     @cached_property
     def pre_binders(self) -> tuple[Plugin, ...]:
         return self._at("pre_bind")
+
+    @cached_property
+    def binders(self) -> tuple[Plugin | None, ...]:
+        """The plugins that may bind, in order; None stands for the default binder."""
+        named = {one.name: one for one in self._at("bind")}
+        if "bind" not in self.points:
+            return (*named.values(), None)
+        return tuple(named.get(name) for name in self.points["bind"] if name in named or name == DEFAULT_BINDER)
+
+    def may_wait(self, pod: PodInfo) -> bool:
+        """Tells whether a pod may have to wait before it is bound: for volumes, devices, or a user's plugin."""
+        return bool(pod.claims or pod.obj["spec"].get("resourceClaims") or self._waits_for_users)
+
+    @cached_property
+    def _waits_for_users(self) -> bool:
+        return any(not type(one).__module__.startswith("proa.") for one in (*self.pre_binders, *self.binders) if one)
 
     @cached_property
     def post_binders(self) -> tuple[Plugin, ...]:

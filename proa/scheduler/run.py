@@ -78,7 +78,7 @@ class Scheduler:
         self._backoff_seconds = backoff_seconds
         self._engine: Engine | None = None
         self._work = asyncio.Event()
-        self._effects = Effects(client, clock, self._work.set)
+        self._effects = Effects(client, clock, self._work.set, self._newest)
         self._slots = asyncio.Semaphore(BINDINGS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
@@ -219,6 +219,10 @@ class Scheduler:
             return None
         return {"matchLabels": wanted, "matchExpressions": expressions}
 
+    def _newest(self, pod: PodInfo) -> Obj | None:
+        current = self._pods.get(name_of(pod.obj), pod.namespace)
+        return current if current is not None and uid_of(current) == pod.uid else None
+
     # ------------------------------------------------------------ work
 
     async def _run(self) -> None:
@@ -275,9 +279,9 @@ class Scheduler:
 
         effect: Coroutine[Any, Any, None]
         if isinstance(decision, Bind):
-            effect = self._effects.bind(engine, self._calls, decision.pod, decision.node)
-            if decision.pod.claims or decision.pod.obj["spec"].get("resourceClaims"):
-                # It may wait for minutes, for volumes or devices; others must not wait with it.
+            effect = self._effects.bind(engine, self._calls, decision)
+            if decision.waiting is not None or engine.profile(pod).may_wait(decision.pod):
+                # It may wait for minutes, for permission, volumes or devices; others must not wait with it.
                 self._slots.release()
                 self._start(self._logged(effect))
                 return
@@ -285,8 +289,8 @@ class Scheduler:
             if decision.nominated is not None:
                 engine.nominate(pod, decision.nominated)
             engine.failed(pod.key, decision.plugins, self._clock.monotonic())
-            current = self._pods.get(name_of(pod.obj), pod.namespace)
-            if current is None or uid_of(current) != pod.uid or node_of(current):
+            current = self._newest(pod)
+            if current is None or node_of(current):
                 self._slots.release()
                 return
             effect = self._effects.report(engine, pod, current, decision)

@@ -231,9 +231,9 @@ class DynamicResources(Plugin):
         try:
             found = self._search(cycle, columns, columns.row_of[node])
         except Hopeless as error:
-            return str(error)
+            raise Refused(str(error)) from None
         if found is None:
-            return f"claim allocation failed unexpectedly on node {node}"
+            raise Refused("claim allocation not found for node")
         made = allocations(cycle.to_allocate, found, columns.devices, node)
         pairs = list(zip(cycle.to_allocate, made, strict=True))
         for claim, allocation in pairs:

@@ -117,7 +117,7 @@ class VolumeBinding(Plugin):
             return ""
         found = _find(cycle.waiting, columns, np.array([columns.row_of[node]], dtype=np.int64))
         if found.unmatched[0] or found.without_space[0]:
-            return NO_MATCH
+            raise Refused(NO_MATCH)
         decision = _Decision([], [])
         for claim, chosen in zip(found.claims, found.chosen, strict=True):
             if chosen[0] >= 0:

@@ -34,9 +34,40 @@ def test_a_rejected_pod_wakes_only_for_what_may_help() -> None:
     queue.happened(Event(Happening.NODE_TAINT), 1)
     assert popped(queue, 1) is None
     queue.happened(Event(Happening.POD_DELETE), 0.5)
-    assert popped(queue, 0.5) is None, "still backing off"
     assert queue.next_at() == 1.0
+    queue.add(info("q"), 0.5)
+    assert popped(queue, 0.5) == "q", "the other one is still backing off"
+    assert popped(queue, 0.5) == "p", "but need not with nobody else there"
+
+
+def test_after_an_error_the_back_off_is_sat_out() -> None:
+    queue = Queue(WAKES)
+    queue.add(info("p"), 0)
+    popped(queue, 0)
+    queue.failed("default/p", (), 0, retry=True)
+    assert popped(queue, 0.9) is None
     assert popped(queue, 1.0) == "p"
+
+
+def test_a_pod_woken_twice_is_tried_once() -> None:
+    queue = Queue(WAKES)
+    queue.add(info("p"), 0)
+    popped(queue, 0)
+    queue.failed("default/p", {"Fit"}, 0)
+    queue.happened(Event(Happening.POD_DELETE), 0.5)
+    assert popped(queue, 0.6) == "p"
+    queue.failed("default/p", (), 0.6, retry=True)
+    assert popped(queue, 1.5) is None, "what is left of the first back-off is void"
+    assert popped(queue, 2.6) == "p"
+
+
+def test_events_do_not_wake_the_pod_that_caused_them() -> None:
+    queue = Queue(WAKES)
+    queue.add(info("p"), 0)
+    popped(queue, 0)
+    queue.failed("default/p", {"Fit"}, 0)
+    queue.happened(Event(Happening.POD_DELETE), 5, but="default/p")
+    assert popped(queue, 20) is None
 
 
 def test_what_happens_during_a_cycle_is_not_missed() -> None:
