@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from proa.client.resources import (
     VALIDATINGADMISSIONPOLICYBINDINGS,
 )
 from proa.cluster.pki import COMPONENTS, Pki, api_server, node_leaves
-from proa.wire import portforward, remotecommand
+from proa.wire import portforward, remotecommand, websocket
 from proa.wire.client import HttpClient
 from proa.wire.http import Request, Response
 from proa.wire.remotecommand import Streams, UpgradeRefused
@@ -160,6 +161,19 @@ async def test_logs(world: World) -> None:
     ):
         assert (await answer(world, url))[0] == code, url
     assert await answer(world, "/api/v1/namespaces/default/pods/idle/log") == (200, b"")
+
+
+@pytest.mark.parametrize(("protocol", "as_text"), [("binary.k8s.io", False), ("base64.binary.k8s.io", True)])
+async def test_logs_over_a_websocket(world: World, protocol: str, as_text: bool) -> None:
+    _, socket = await websocket.connect(world.client, f"{POD}/log?tailLines=5", (protocol,))
+    assert socket is not None and socket.subprotocol == protocol
+    messages = []
+    while (message := await socket.receive()) is not None:
+        messages.append(message)
+    assert {text for text, _ in messages} == {as_text}
+    assert b"".join(base64.b64decode(data) if as_text else data for _, data in messages) == b"one\ntwo\n"
+    answer, refused = await websocket.connect(world.client, f"{POD}/log", ("other.k8s.io",))
+    assert refused is None and answer.status == 403
 
 
 @pytest.mark.parametrize("carrier", ["spdy", "v5", "v4"])

@@ -6,7 +6,7 @@ become SPDY towards the kubelet, which is what every kubelet understands.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from urllib.parse import parse_qsl, urlencode
 
 from proa.apiserver.admission.base import containers_of
@@ -64,7 +64,7 @@ class PodStreams:
 
     # ------------------------------------------------------------ log
 
-    async def log(self, call: HttpCall) -> Response:
+    async def log(self, call: HttpCall) -> Response | None:
         pod = self._pod(call, "GET")
         parameters = call.info.parameters
         _check_log_options(call.info.name, parameters)
@@ -77,6 +77,10 @@ class PodStreams:
         response = await self._ask(url)
         if response.status >= 300:
             raise await backend_refusal(response, "get", call)
+        if call.request.header("upgrade").lower() == "websocket":
+            from proa.wire import binarystream
+
+            return await binarystream.send(call.request, _flushed(response))
         return Response(headers=headers, body=_flushed(response), patient=True)
 
     async def _ask(self, url: str) -> ClientResponse:
@@ -191,7 +195,7 @@ def _is_handshake(name: str) -> bool:
     return name == "upgrade" or name.startswith(("sec-websocket-", "x-stream-"))
 
 
-async def _flushed(response: ClientResponse) -> AsyncIterator[bytes]:
+async def _flushed(response: ClientResponse) -> AsyncGenerator[bytes, None]:
     async with response:
         async for part in response.chunks():
             yield part

@@ -73,6 +73,11 @@ class Api:
             self._admin.load_cert_chain(*pair)
         self._local = threading.local()
 
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What a client needs to connect as administrator by other means than these."""
+        return self._admin
+
     def connect(self, token: str = "") -> HTTPSConnection:
         """Returns a new connection, as administrator, or without an identity if a bearer token will be sent."""
         context = self._anonymous if token else self._admin
