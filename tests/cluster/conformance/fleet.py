@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.conformance.conftest import Api
@@ -38,6 +39,23 @@ def pod_of(name: str, *containers: Obj, **spec: Any) -> Obj:
 def shell(name: str, script: str, *, image: str = BUSYBOX, pod: Obj | None = None, **fields: Any) -> Obj:
     """A pod whose one container, `main`, runs a shell script; `fields` are the container's, `pod` the pod's."""
     return pod_of(name, container("main", "sh", "-c", script, image=image, **fields), **(pod or {}))
+
+
+SERVER_FILES = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "server"},
+    "data": {"pod_server.py": Path(__file__).with_name("pod_server.py").read_text()},
+}
+
+
+def server(name: str, *arguments: str, pod: Obj | None = None, **fields: Any) -> Obj:
+    """A pod that runs `pod_server.py` with these arguments; the namespace needs SERVER_FILES."""
+    mounts = [{"name": "files", "mountPath": "/server"}]
+    command = ("python3", "/server/pod_server.py", *arguments)
+    made = container("main", *command, image=PYTHON, volumeMounts=mounts, **fields)
+    volumes = [{"name": "files", "configMap": {"name": "server"}}]
+    return pod_of(name, made, **{"volumes": volumes, "restartPolicy": "Always", **(pod or {})})
 
 
 class Fleet:
