@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from proa.kubelet.cri.types import Runtime, RuntimeFailure
 from proa.meta.objects import Obj
-from proa.wire.client import HttpClient
+from proa.wire.client import ClientResponse, HttpClient
 from proa.wire.http import BodyTooLarge
 
 _BODY_BYTES_MAX = 10 * 1024
@@ -24,10 +24,16 @@ _USER_AGENT = "kube-probe/1.36"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether it went well, and what was said: an error, or the output."""
+    """Whether it went well, and what was said: an error, or the output.
+
+    `errored`: it could not be carried out, which says nothing about the container. `warned`: it went well, but for
+    something that its author should know.
+    """
 
     ok: bool
     text: str = ""
+    errored: bool = False
+    warned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +54,12 @@ async def perform(handler: Obj, place: Place, runtime: Runtime, timeout_seconds:
         return Outcome(True)
     kind = next((one for one in _NETWORK if one in handler), None)
     if kind is None:
-        return Outcome(False, "missing handler")
+        return Outcome(False, "missing probe handler", errored=True)
     try:
         async with asyncio.timeout(timeout_seconds or None):
             return await _NETWORK[kind](handler[kind], place)
+    except UnknownPort as error:
+        return Outcome(False, str(error), errored=True)
     except TimeoutError:
         return Outcome(False, "context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
     except (OSError, EOFError, ValueError) as error:
@@ -64,13 +72,17 @@ async def _exec(command: list[str], place: Place, runtime: Runtime, timeout_seco
     except RuntimeFailure as failure:
         if failure.code == "DEADLINE_EXCEEDED":
             return Outcome(False, f'command timed out: "{" ".join(command)}" timed out after {timeout_seconds:g}s')
-        return Outcome(False, failure.message)
+        return Outcome(False, failure.text, errored=True)
     output = (result.stdout + result.stderr)[:_BODY_BYTES_MAX].decode("utf-8", "replace")
     return Outcome(result.exit_code == 0, output)
 
 
+class UnknownPort(ValueError):
+    """A port's name that the container does not give to any of its ports."""
+
+
 def port_number(port: int | str, container: Obj) -> int:
-    """A port by number or by its name in the container; raises ValueError."""
+    """A port by number or by its name in the container; raises UnknownPort."""
     if isinstance(port, int):
         return port
     for one in container.get("ports") or []:
@@ -78,7 +90,7 @@ def port_number(port: int | str, container: Obj) -> int:
             return int(one["containerPort"])
     if str(port).isdigit():
         return int(port)
-    raise ValueError(f"couldn't find port: {port}")
+    raise UnknownPort(f'strconv.Atoi: parsing "{port}": invalid syntax')
 
 
 def _shown(address: str, port: int) -> str:
@@ -119,18 +131,23 @@ async def _http(action: Obj, place: Place) -> Outcome:
                 break
             following = urljoin(url, location)
             if urlsplit(following).hostname != urlsplit(url).hostname:
-                return Outcome(True, "Probe terminated redirects")
+                return Outcome(True, f"Probe terminated redirects, Response body: {await _text(response)}", warned=True)
             await response.read()
             url = following
         else:
             return Outcome(False, "stopped after 10 redirects")
         if 200 <= response.status < 400:
             return Outcome(True)
-        try:
-            await response.read(_BODY_BYTES_MAX)
-        except BodyTooLarge:
-            pass
+        await _text(response)
         return Outcome(False, f"HTTP probe failed with statuscode: {response.status}")
+
+
+async def _text(response: ClientResponse) -> str:
+    """Reads a body, of which no more is of interest than fits into an event."""
+    try:
+        return (await response.read(_BODY_BYTES_MAX)).decode("utf-8", "replace")
+    except BodyTooLarge:
+        return ""
 
 
 async def _tcp(action: Obj, place: Place) -> Outcome:

@@ -16,6 +16,7 @@ from proa.kubelet.plan import Health
 from proa.meta.objects import Obj
 
 LIVENESS, READINESS, STARTUP = "liveness", "readiness", "startup"
+_TRIES = 3
 _FIELDS = {STARTUP: "startupProbe", LIVENESS: "livenessProbe", READINESS: "readinessProbe"}
 
 
@@ -35,9 +36,17 @@ def advance(state: ProbeState, ok: bool, success_threshold: int, failure_thresho
     return ProbeState(ok if reached else state.passing, ok, times)
 
 
+def told(kind: str, outcome: Outcome) -> str:
+    """The event that an outcome is worth, in upstream's words."""
+    if outcome.warned:
+        return f"{kind.capitalize()} probe warning: {outcome.text}"
+    how = "errored and resulted in unknown state" if outcome.errored else "failed"
+    return f"{kind.capitalize()} probe {how}: {outcome.text}"
+
+
 class ContainerProbes:
     """The probes of one running container. `attempt` carries a probe out, `changed` is called when `health` changes,
-    `tell(kind, outcome)` for every failure."""
+    `tell(kind, outcome)` for every outcome that is worth an event."""
 
     def __init__(
         self,
@@ -79,13 +88,23 @@ class ContainerProbes:
         await asyncio.sleep(delay if delay > 0 else random.random() * min(period, self._age_seconds))
         state = ProbeState(kind == LIVENESS or (kind == READINESS and self.health.ready))
         while True:
-            outcome = await self._attempt(probe)
-            if not outcome.ok:
+            outcome = await self._try(probe)
+            if not outcome.ok or outcome.warned:
                 self._tell(kind, outcome)
-            state = advance(state, outcome.ok, probe.get("successThreshold") or 1, probe.get("failureThreshold") or 3)
-            if self._take(kind, probe, state):
-                return
+            # What could not be asked is no answer: neither threshold comes nearer.
+            if not outcome.errored:
+                thresholds = probe.get("successThreshold") or 1, probe.get("failureThreshold") or 3
+                state = advance(state, outcome.ok, *thresholds)
+                if self._take(kind, probe, state):
+                    return
             await asyncio.sleep(period)
+
+    async def _try(self, probe: Obj) -> Outcome:
+        for _ in range(_TRIES - 1):
+            outcome = await self._attempt(probe)
+            if not outcome.errored:
+                return outcome
+        return await self._attempt(probe)
 
     def _take(self, kind: str, probe: Obj, state: ProbeState) -> bool:
         """Makes the health what the probe says; returns whether the probe is over."""

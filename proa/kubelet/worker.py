@@ -40,7 +40,7 @@ from proa.kubelet.plan import (
     restart_count,
 )
 from proa.kubelet.podspec import container_named, containers_of, is_terminal, qos_class
-from proa.kubelet.probes import ContainerProbes
+from proa.kubelet.probes import ContainerProbes, told
 from proa.kubelet.report import StatusReport
 from proa.kubelet.resize import ResizePlan, plan_resize, resize_conditions
 from proa.kubelet.resources import linux_resources
@@ -387,8 +387,8 @@ class PodWorker:
         before: Obj = next((one for one in reported if (one.get("containerID") or "").endswith(current.id)), {})
 
         def tell(kind: str, outcome: Outcome) -> None:
-            text = f"{kind.capitalize()} probe failed: {outcome.text}"
-            context.tell(self._pod, container, "Warning", "Unhealthy", text)
+            reason = "ProbeWarning" if outcome.warned else "Unhealthy"
+            context.tell(self._pod, container, "Warning", reason, told(kind, outcome))
 
         return ContainerProbes(
             container.spec,

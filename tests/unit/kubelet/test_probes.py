@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proa.kubelet.handlers import Outcome
-from proa.kubelet.probes import ContainerProbes, ProbeState, advance
+from proa.kubelet.probes import ContainerProbes, ProbeState, advance, told
 from proa.meta.objects import Obj
 from proa.util.virtualtime import run_virtual
 
@@ -80,3 +80,30 @@ def test_startup_comes_first() -> None:
 def test_a_new_agent_goes_on_with_what_was_reported() -> None:
     container = {"readinessProbe": probe("r"), "startupProbe": probe("s")}
     assert watch(container, {"s": [False], "r": [True]}, 60, started=True, ready=True) == []
+
+
+@pytest.mark.parametrize("kind", ["liveness", "readiness", "startup"])
+def test_a_probe_that_cannot_be_carried_out_says_nothing(kind: str) -> None:
+    """Three tries each time, an event, and no threshold comes nearer."""
+
+    async def run() -> tuple[int, list[str], bool, str]:
+        tries = 0
+        said = []
+
+        async def attempt(probe: Obj) -> Outcome:
+            nonlocal tries
+            tries += 1
+            return Outcome(False, "no such command", errored=True)
+
+        container = {f"{kind}Probe": probe("x", failureThreshold=1)}
+        probes = ContainerProbes(
+            container, attempt, lambda: None, lambda kind, outcome: said.append(told(kind, outcome)), age_seconds=0.0
+        )
+        await asyncio.sleep(35)
+        probes.stop()
+        return tries, said, probes.health.ready and probes.health.started, probes.health.failed
+
+    tries, said, good, failed = run_virtual(run())
+    assert (tries, len(said), failed) == (12, 4, "")
+    assert set(said) == {f"{kind.capitalize()} probe errored and resulted in unknown state: no such command"}
+    assert good is (kind == "liveness")
