@@ -38,8 +38,15 @@ def _log_end(path: Path) -> bytes:
         with path.open("rb") as opened:
             size = opened.seek(0, os.SEEK_END)
             opened.seek(max(0, size - 4 * _LOG_BYTES_MAX))
-            lines = opened.read().splitlines()[-_LOG_LINES_MAX:]
+            lines = opened.read().removesuffix(b"\n").split(b"\n")[-_LOG_LINES_MAX:]
     except OSError:
         return b""
-    texts = [line.split(b" ", 3)[3] for line in lines if line.count(b" ") >= 3]
-    return b"\n".join(texts)[-_LOG_BYTES_MAX:] + (b"\n" if texts else b"")
+    return b"".join(_text(line) for line in lines)[-_LOG_BYTES_MAX:]
+
+
+def _text(line: bytes) -> bytes:
+    """What the container wrote of a line of its log: `time stream tag text`. The tag P: no newline ended it."""
+    parts = line.split(b" ", 3)
+    if len(parts) < 4:
+        return b""
+    return parts[3] if parts[2].split(b":")[0] == b"P" else parts[3] + b"\n"
