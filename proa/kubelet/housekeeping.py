@@ -123,13 +123,24 @@ class Housekeeping:
         if used * 100 < total * self._options.image_gc_high_percent or total - used > _DISK_PLENTY:
             return
         excess = used - total * self._options.image_gc_low_percent // 100
-        in_use = {one.image_ref for one in await runtime.containers()}
+        in_use = {one.image_ref for one in await runtime.containers()} | await self._mounted()
         for image in self._unused(await runtime.images(), in_use):
             if excess <= 0:
                 break
             await runtime.remove_image(image.id)
             excess -= image.size_bytes
             log.info("removed unused image %s", image.tags or image.id)
+
+    async def _mounted(self) -> set[str]:
+        """The ids of the images that are volumes of pods."""
+        sources = {
+            volume["image"].get("reference") or ""
+            for worker in self._workers().values()
+            for volume in (worker.pod.get("spec") or {}).get("volumes") or []
+            if "image" in volume
+        }
+        found = [await self._context.runtime.image(reference) for reference in sources if reference]
+        return {one.id for one in found if one is not None}
 
     def _unused(self, images: list[Image], in_use: set[str]) -> list[Image]:
         now = self._context.seconds()

@@ -156,6 +156,9 @@ async def _config(
         lookup=lookup,
     )
     images = await _image_volumes(context, pod, container, shape, tell)
+    if not context.image_volumes:
+        paths = {**paths, **await context.volumes.mount_images(pod, images)}
+        images = {}
     mounts = context.volumes.mounts(pod, container.spec, paths, variables, images)
     mounts += _managed_mounts(context, pod, container, action, addresses, mounts)
     target = container.spec.get("targetContainerName")
@@ -184,7 +187,7 @@ async def _image_volumes(
         source = volume.get("image")
         if source is None or volume["name"] not in used:
             continue
-        if not context.image_volumes:
+        if not (context.image_volumes or context.volumes.image_mounts):
             raise ConfigError(f'volume "{volume["name"]}": the container runtime of this node can\'t mount images')
         reference = source.get("reference") or ""
         like = {"name": volume["name"], "image": reference, "imagePullPolicy": source.get("pullPolicy")}

@@ -32,6 +32,7 @@ from proa.kubelet.images import Images
 from proa.kubelet.options import KubeletOptions
 from proa.kubelet.podspec import POD_GRACE
 from proa.kubelet.references import References
+from proa.kubelet.volumes import images
 from proa.kubelet.volumes.manager import VolumeManager
 from proa.kubelet.watcher import RuntimeWatcher
 from proa.kubelet.worker import PodWorker
@@ -74,11 +75,12 @@ class Kubelet:
             lambda: self._nodes.get(options.node_name),
         )
         self.pods: Informer = informers.informer(PODS, field_selector=f"spec.nodeName={options.node_name}")
+        self.volumes = VolumeManager(options.root, client, self.references, self.facts, clock)
         self.context = Context(
             client=client,
             runtime=runtime,
             watcher=self.watcher,
-            volumes=VolumeManager(options.root, client, self.references, self.facts, clock),
+            volumes=self.volumes,
             images=Images(runtime, clock),
             references=self.references,
             recorder=recorder,
@@ -130,6 +132,8 @@ class Kubelet:
             version = await self.runtime.version()
             self.context.runtime_name = version.name
             self.context.image_volumes = mounts_images(version)
+            if version.name == "containerd" and not self.context.image_volumes and images.is_available():
+                self.volumes.image_mounts = images.ImageMounts(self.options.runtime_address, self.runtime)
         await self.heartbeat.register()
         await self._listen()
         for work in (self.heartbeat.run(), self.heartbeat.keep_lease(), self.watcher.run(), self._take_pods()):

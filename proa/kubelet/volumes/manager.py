@@ -21,6 +21,8 @@ from proa.kubelet.podspec import containers_of
 from proa.kubelet.references import Reference, References
 from proa.kubelet.volumes import mounts
 from proa.kubelet.volumes.bundles import wants_bundles
+from proa.kubelet.volumes.images import FOLDER as IMAGES
+from proa.kubelet.volumes.images import ImageMounts
 from proa.kubelet.volumes.payload import claim_name, payload, references_of, token_requests
 from proa.kubelet.volumes.tokens import Tokens
 from proa.kubelet.volumes.writer import write_files
@@ -60,9 +62,14 @@ class VolumeManager:
         self._references = references
         self._facts = facts
         self._tokens = Tokens(client, clock)
+        # Mounts image volumes for a runtime that can't; None: it can, or nothing can.
+        self.image_mounts: ImageMounts | None = None
 
     def pod_folder(self, uid: str) -> Path:
         return self._root / "pods" / uid
+
+    def _volumes(self, uid: str) -> Path:
+        return self.pod_folder(uid) / "volumes"
 
     def renew_at(self, uid: str) -> float | None:
         return self._tokens.renew_at(uid)
@@ -107,7 +114,7 @@ class VolumeManager:
         if kind is None:
             unknown = ", ".join(key for key in volume if key != "name")
             raise ConfigError(f"no volume plugin for {unknown}")
-        folder: Path = self.pod_folder(uid_of(pod)) / "volumes" / f"kubernetes.io~{_KINDS[kind]}" / volume["name"]
+        folder: Path = self._volumes(uid_of(pod)) / f"kubernetes.io~{_KINDS[kind]}" / volume["name"]
         if kind == "emptyDir":
             _empty_dir(folder, pod, volume["emptyDir"])
             return folder
@@ -145,6 +152,14 @@ class VolumeManager:
 
     # ------------------------------------------------------------ mounts of a container
 
+    async def mount_images(self, pod: Obj, images: Mapping[str, dict[str, Any]]) -> dict[str, Path]:
+        """Mounts CRI's ImageSpecs, by volume name; returns where they are. Raises ConfigError."""
+        paths = {name: self._volumes(uid_of(pod)) / IMAGES / name for name in images}
+        if self.image_mounts is not None:
+            for name, place in paths.items():
+                await self.image_mounts.mount(images[name]["image"], place)
+        return paths
+
     def mounts(
         self,
         pod: Obj,
@@ -157,6 +172,7 @@ class VolumeManager:
 
         `images` are CRI's ImageSpecs of the image volumes, by volume name.
         """
+        read_only = {one["name"] for one in (pod.get("spec") or {}).get("volumes") or [] if "image" in one}
         result = []
         for index, mount in enumerate(container.get("volumeMounts") or []):
             source = paths.get(mount["name"])
@@ -177,7 +193,7 @@ class VolumeManager:
                 {
                     "container_path": target if target.startswith("/") else f"/{target}",
                     "host_path": str(source),
-                    "readonly": bool(mount.get("readOnly")),
+                    "readonly": bool(mount.get("readOnly")) or mount["name"] in read_only,
                     "propagation": _PROPAGATION.get(mount.get("mountPropagation") or "", "PROPAGATION_PRIVATE"),
                 }
             )
@@ -197,6 +213,8 @@ class VolumeManager:
         """Unmounts and removes everything of a pod that no container uses any more."""
         self._tokens.forget(uid)
         folder = self.pod_folder(uid)
+        if self.image_mounts is not None:
+            await self.image_mounts.unmount_all(self._volumes(uid))
         if folder.exists():
             await asyncio.to_thread(_remove, folder)
 
