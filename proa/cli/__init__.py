@@ -29,6 +29,7 @@ _VERBS = {
     "controller-manager": ("components", "Run the controllers alone."),
     "cloud-controller-manager": ("components", "Run the cloud controllers alone."),
     "kubelet": ("components", "Run a node's kubelet alone."),
+    "simulated-nodes": ("components", "Run simulated nodes alone, for any cluster."),
     "proxy": ("components", "Run a node's service proxy alone."),
 }
 

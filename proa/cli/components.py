@@ -1,4 +1,6 @@
-"""proa apiserver, scheduler, controller-manager, cloud-controller-manager, kubelet, proxy: one component per process"""
+"""proa apiserver, scheduler, controller-manager, cloud-controller-manager, kubelet, proxy, simulated-nodes: one
+component per process
+"""
 
 from __future__ import annotations
 
@@ -163,6 +165,28 @@ def cloud_controller_manager(
 
     config = _config(name, data_dir, kubeconfig, "cloud-controller-manager")
     _run(run_controllers(config, find(name, data_dir), cloud=True, elect=leader_elect))
+
+
+@click.command("simulated-nodes")
+@_connection_options
+@click.option("--count", type=click.IntRange(0), help="How many in all [default: as the cluster or the file says].")
+@click.option(
+    "--simulation",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with kinds of nodes, and lives of pods on them [default: the cluster's].",
+)
+def simulated_nodes(
+    name: str | None, data_dir: Path | None, kubeconfig: Path | None, count: int | None, simulation: Path | None
+) -> None:
+    """Run simulated nodes alone, for a cluster of ours or any other."""
+    from proa.cluster.standalone import run_simulated_nodes
+
+    if not kubeconfig:
+        known = find(name, data_dir)
+        count = known.simulated_nodes if count is None and simulation is None else count
+        simulation = simulation or (Path(known.simulation) if known.simulation else None)
+    config = _config(name, data_dir, kubeconfig, "admin")
+    _run(run_simulated_nodes(config, simulation, count))
 
 
 @click.command()

@@ -16,7 +16,12 @@ from proa.cluster.state import ApiSettings, AuditSettings
 @click.option("--bind-address", "bind", multiple=True, help="An address to listen on [default: 127.0.0.1].")
 @click.option("--advertise-address", default="", help="Where nodes and pods reach it [default: the last to listen on].")
 @click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
-@click.option("--simulated-nodes", default=0, type=click.IntRange(0), help="Nodes that only pretend to run pods.")
+@click.option("--simulated-nodes", type=click.IntRange(0), help="Nodes that only pretend to run pods.")
+@click.option(
+    "--simulation",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with kinds of simulated nodes, and lives of pods on them.",
+)
 @audit_options
 @encryption_options
 @api_options
@@ -27,7 +32,8 @@ def server(
     bind: tuple[str, ...],
     advertise_address: str,
     store: str,
-    simulated_nodes: int,
+    simulated_nodes: int | None,
+    simulation: Path | None,
     audit: AuditSettings,
     encryption_config: Path | None,
     encrypted_resources: tuple[str, ...],
@@ -47,6 +53,7 @@ def server(
         advertise_address=advertise_address,
         store=store,
         simulated_nodes=simulated_nodes,
+        simulation=simulation,
         audit=audit,
         encryption_config=encryption_config,
         encrypted_resources=encrypted_resources,

@@ -15,6 +15,11 @@ from proa.cluster.state import ApiSettings, AuditSettings
 @cluster_options
 @click.option("--nodes", type=click.IntRange(0), help="Nodes with real containers [default: 1].")
 @click.option("--simulated-nodes", type=click.IntRange(0), help="Nodes that only pretend to run pods [default: 0].")
+@click.option(
+    "--simulation",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with kinds of simulated nodes, and lives of pods on them.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="API server port [default: 6443 or the next free one].")
 @click.option("--store", default="", help="sqlite:PATH or memory [default: SQLite in the data directory].")
 @click.option("--separate", is_flag=True, default=None, help="One process per control-plane component.")
@@ -32,6 +37,7 @@ def up(
     data_dir: Path | None,
     nodes: int | None,
     simulated_nodes: int | None,
+    simulation: Path | None,
     port: int | None,
     store: str,
     separate: bool | None,
@@ -55,6 +61,7 @@ def up(
         name=name or "default",
         nodes=nodes,
         simulated_nodes=simulated_nodes,
+        simulation=simulation,
         port=port,
         directory=data_dir,
         store=store,

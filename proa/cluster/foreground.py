@@ -20,7 +20,8 @@ def prepare(
     bind_addresses: tuple[str, ...],
     advertise_address: str,
     store: str,
-    simulated_nodes: int,
+    simulated_nodes: int | None,
+    simulation: Path | None,
     audit: AuditSettings,
     encryption_config: Path | None,
     encrypted_resources: tuple[str, ...],
@@ -42,12 +43,17 @@ def prepare(
         bind_addresses=bind_addresses or cluster.bind_addresses,
         advertise_address=advertise_address or cluster.advertise_address,
         store=store or cluster.store,
-        simulated_nodes=simulated_nodes or cluster.simulated_nodes,
+        simulated_nodes=cluster.simulated_nodes if simulated_nodes is None else simulated_nodes,
+        simulation=str(simulation.resolve()) if simulation else cluster.simulation,
         audit=audit.over(cluster.audit),
         encryption_config=str(encryption_config or cluster.encryption_config),
         encrypted_resources=encrypted_resources or cluster.encrypted_resources,
         api=api.over(cluster.api),
     )
+    if cluster.simulation:
+        from proa.cluster.simulation import settled
+
+        cluster = settled(cluster, simulated_nodes)
     try:
         cluster.save()
         certificates.ensure(cluster)

@@ -164,10 +164,15 @@ class ControlPlane:
         self.parts.append(scheduler)
 
     async def _start_simulated_nodes(self) -> None:
-        from proa.kubelet.simulated import Group, NodeTemplate, SimulatedNodes
+        from proa.cluster.simulation import Simulated
 
-        groups = [Group(NodeTemplate(), self.cluster.simulated_nodes)]
-        simulated = SimulatedNodes(self.client(_ADMIN), self.informers, self.clock, groups)
+        file = Path(self.cluster.simulation) if self.cluster.simulation else None
+        client, total = self.client(_ADMIN), self.cluster.simulated_nodes
+        try:
+            simulated = Simulated(client, self.informers, self.clock, file, total)
+        except Problem as problem:  # the file was changed since `up` read it: no reason to take the cluster down
+            log.error("no simulated nodes: %s", problem)
+            return
         await simulated.start()
         self.parts.append(simulated)
 

@@ -140,6 +140,23 @@ async def run_proxy(config: ClientConfig, node_name: str, addresses: Sequence[st
     await _run(config, start, "")
 
 
+async def run_simulated_nodes(config: ClientConfig, file: Path | None, total: int | None) -> None:
+    """Runs simulated nodes until SIGTERM: `total` of them, of the kinds that a simulation file describes; raises
+    Problem.
+    """
+
+    async def start(client: HttpClient) -> Sequence[Part]:
+        from proa.cluster.simulation import Simulated
+
+        informers = SharedInformers(client)
+        simulated = Simulated(client, informers, SystemClock(), file, total)
+        await informers.start()
+        await simulated.start()
+        return [informers, simulated]
+
+    await _run(config, start, "")
+
+
 async def run_kubelet(file: Path) -> None:
     """Runs the kubelet that an agent's configuration describes, without the agent's other parts, until SIGTERM."""
     from proa.cluster import agent

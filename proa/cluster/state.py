@@ -105,6 +105,7 @@ class Cluster:
     segment: int
     nodes: tuple[Node, ...] = ()
     simulated_nodes: int = 0
+    simulation: str = ""  # file that says what simulated nodes and their pods are like
     store: str = ""
     separate: bool = False  # API server, scheduler and controllers as processes of their own
     scheduler_config: str = ""  # file of a KubeSchedulerConfiguration

@@ -45,6 +45,7 @@ class Wishes:
     name: str = "default"
     nodes: int | None = None
     simulated_nodes: int | None = None
+    simulation: Path | None = None
     port: int | None = None
     directory: Path | None = None
     store: str = ""
@@ -103,6 +104,10 @@ def _start(known: Cluster | None, wishes: Wishes, progress: Progress) -> Outcome
             nodes.remove(known)
             shutil.rmtree(known.run, ignore_errors=True)
     cluster = _changed(known, wishes) if known else _plan(wishes)
+    if cluster.simulation:
+        from proa.cluster import simulation
+
+        cluster = simulation.settled(cluster, wishes.simulated_nodes)
     _check_port(cluster.port, explicit=bool(wishes.port))
     try:
         with step("make keys and certificates"):
@@ -174,6 +179,7 @@ def _check_same(known: Cluster, wishes: Wishes) -> None:
     for what, is_, asked in (
         ("nodes", len(known.nodes), wishes.nodes),
         ("simulated nodes", known.simulated_nodes, wishes.simulated_nodes),
+        ("simulation", known.simulation, str(wishes.simulation.resolve()) if wishes.simulation else None),
         ("port", known.port, wishes.port),
         ("store", known.store, wishes.store or None),
         ("separate processes", known.separate, wishes.separate),
@@ -226,6 +232,7 @@ def _plan(wishes: Wishes) -> Cluster:
         segment=nodes.free_segment(zlib.crc32(wishes.name.encode()) % 256, [one.segment for one in others]),
         nodes=tuple(Node(name=f"node-{number}", number=number) for number in range(1, count + 1)),
         simulated_nodes=wishes.simulated_nodes or 0,
+        simulation=str(wishes.simulation.resolve()) if wishes.simulation else "",
         store=wishes.store,
         separate=bool(wishes.separate),
         scheduler_config=str(wishes.scheduler_config.resolve()) if wishes.scheduler_config else "",
@@ -301,6 +308,8 @@ def control_plane(cluster: Cluster) -> list[supervisor.Program]:
     if cluster.separate:
         verbs = ("apiserver", "controller-manager", "cloud-controller-manager", "scheduler")
         commands = {verb: [*proa, verb, "--data-dir", cluster.directory] for verb in verbs}
+        if cluster.simulated_nodes:
+            commands["simulated-nodes"] = [*proa, "simulated-nodes", "--data-dir", cluster.directory]
     return [
         supervisor.Program(
             name=name,

@@ -46,6 +46,8 @@ class Simulation:
                 raise ConfigurationError(
                     f"nodes: how many {self.rest.name_prefix!r} are there? Say count, or --simulated-nodes"
                 )
+            if not self.groups:
+                raise ConfigurationError("nodes: Required value: list some, or say --simulated-nodes")
             return list(self.groups)
         if total < counted:
             raise ConfigurationError(f"nodes: {counted} are listed, more than the {total} of --simulated-nodes")

@@ -37,6 +37,12 @@ RENEW_SECONDS_MAX = 25.0
 WORKERS = 64
 
 
+def addresses(groups: Sequence[Group], network: str) -> Addresses:
+    """Divides a network among the nodes of all groups; raises ValueError if it is too small."""
+    pods = max((group.template.pods for group in groups), default=1)
+    return Addresses(ipaddress.ip_network(network), sum(group.count for group in groups), pods)
+
+
 class SimulatedNodes:
     """The nodes of `groups`; the first of `lives` that matches a pod is its life; a pod that none matches just runs.
 
@@ -58,9 +64,7 @@ class SimulatedNodes:
         self._client = client
         self._clock = clock
         count = sum(group.count for group in groups)
-        self._addresses = Addresses(
-            ipaddress.ip_network(network), count, max((group.template.pods for group in groups), default=1)
-        )
+        self._addresses = addresses(groups, network)
         self._renew_seconds = renew_seconds or min(
             max(RENEW_SECONDS, count * RENEW_SECONDS_PER_NODE), RENEW_SECONDS_MAX
         )
