@@ -37,7 +37,7 @@ def install_special(
     tokens = TokenRequests(authentication.tokens, live, clock)
     core.special["", "serviceaccounts", "token"] = {"create": tokens.create}
     connections = Connections(core)
-    streams = PodStreams(live, nodes, authorization, connections)
+    streams = PodStreams(live, nodes, authorization, connections, clock)
     proxies = Proxies(live, nodes, endpoints, connections)
     http.raw["", "pods", "log"] = streams.log
     http.raw["", "pods", "exec"] = streams.exec

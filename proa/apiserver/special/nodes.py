@@ -10,6 +10,7 @@ import ssl
 from urllib.parse import quote
 
 from proa.apiserver.live import Live
+from proa.apiserver.special.simulated import is_simulated, refusal
 from proa.client.resources import NODES
 from proa.meta.errors import StatusError, internal, not_found
 from proa.meta.objects import Obj, name_of, namespace_of
@@ -28,7 +29,9 @@ class Nodes:
         self.client = HttpClient(context=context)
 
     def url(self, name: str, port: int | None = None, scheme: str = "https") -> str:
-        """Returns the base URL of a node's kubelet; raises the 404 for an unknown node, 500 without an address."""
+        """Returns the base URL of a node's kubelet; raises the 404 for an unknown node, 500 without an address, 501 for
+        a simulated one.
+        """
         node = self._live.get(NODES, name)
         if node is None:
             raise not_found(NODES, name)
@@ -39,7 +42,13 @@ class Nodes:
             raise internal(f"no preferred addresses found for node {name}")
         endpoint = (status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
         host = f"[{address}]" if ":" in address else address
-        return f"{scheme}://{host}:{port or endpoint.get('Port') or KUBELET_PORT}"
+        where = f"{host}:{port or endpoint.get('Port') or KUBELET_PORT}"
+        if is_simulated(node):
+            raise refusal(node, where)
+        return f"{scheme}://{where}"
+
+    def node(self, name: str) -> Obj | None:
+        return self._live.get(NODES, name)
 
     def pod_url(self, pod: Obj, action: str, *parts: str) -> str:
         """Returns the URL of a kubelet's endpoint for a pod, such as /exec/NAMESPACE/POD/CONTAINER."""

@@ -16,10 +16,12 @@ from proa.apiserver.live import Live
 from proa.apiserver.server import HttpCall, method_not_allowed
 from proa.apiserver.special.connecting import Connections
 from proa.apiserver.special.nodes import Nodes, unreachable
+from proa.apiserver.special.simulated import container_log, is_silent, is_simulated
 from proa.client.resources import PODS
 from proa.meta.errors import FieldError, StatusError, bad_request, forbidden_field, invalid, invalid_field, not_found
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, name_of
+from proa.util.clock import Clock
 from proa.wire.client import ClientResponse
 from proa.wire.http import Headers, Request, Response
 from proa.wire.stream import pipe
@@ -33,11 +35,14 @@ _TUNNEL = "SPDY/3.1+portforward.k8s.io"
 class PodStreams:
     """Raw handlers for the HTTP server."""
 
-    def __init__(self, live: Live, nodes: Nodes, authorizer: Authorizer, connections: Connections) -> None:
+    def __init__(
+        self, live: Live, nodes: Nodes, authorizer: Authorizer, connections: Connections, clock: Clock
+    ) -> None:
         self._live = live
         self._nodes = nodes
         self._authorizer = authorizer
         self._connections = connections
+        self._clock = clock
 
     def _pod(self, call: HttpCall, *methods: str) -> Obj:
         if call.request.method not in methods:
@@ -72,6 +77,9 @@ class PodStreams:
         headers = [("Content-Type", "text/plain")]
         if not (pod.get("spec") or {}).get("nodeName"):
             return Response(headers=headers)
+        node = self._nodes.node(pod["spec"]["nodeName"])
+        if node is not None and is_simulated(node) and not is_silent(node):
+            return Response(headers=headers, body=container_log(pod, container, parameters, self._clock.now()))
         query = urlencode({key: parameters[key] for key in _LOG_OPTIONS if parameters.get(key)})
         url = self._nodes.pod_url(pod, "containerLogs", container) + (f"?{query}" if query else "")
         response = await self._ask(url)

@@ -260,7 +260,7 @@ class _Timeline:
         if self.sandbox is None or not self.sandbox.ready:
             return FOREVER
         made = self.sandbox.created_at / NANO
-        return min((one.start for one in self.outages if one.kind == FAIL and one.end > made), default=FOREVER)
+        return min((one.start for one in self.outages if one.kind == FAIL and one.start >= made), default=FOREVER)
 
     def _lose(self, at: float) -> None:
         """The node fails: whatever ran is gone."""

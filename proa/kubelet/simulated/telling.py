@@ -25,10 +25,11 @@ class _Bucket:
     tokens: float
     seconds: float = 0.0
 
-    def take(self, now: float) -> bool:
+    def take(self, now: float, kept: float) -> bool:
+        """Takes a token, if more than `kept` are there."""
         self.tokens = min(self.burst, self.tokens + (now - self.seconds) * self.per_second)
         self.seconds = now
-        if self.tokens < 1:
+        if self.tokens < 1 + kept:
             return False
         self.tokens -= 1
         return True
@@ -47,13 +48,17 @@ class Telling:
         about = pod if pod.get("kind") else {"kind": "Pod", "apiVersion": "v1", **pod}
         self._tell(about, node, type, reason, message, field_path)
 
-    def about_node(self, name: str, type: str, reason: str, message: str) -> None:
-        """Events about nodes carry the node's name as uid, as upstream's kubelet does."""
+    def about_node(self, name: str, type: str, reason: str, message: str, *, of_start: bool = False) -> None:
+        """Events about nodes carry the node's name as uid, as upstream's kubelet does. What all tell at the start
+        leaves room for what is worth more.
+        """
         about = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "uid": name}}
-        self._tell(about, name, type, reason, message, "")
+        self._tell(about, name, type, reason, message, "", _NORMAL[0] / 3 if of_start else 0.0)
 
-    def _tell(self, about: Obj, host: str, type: str, reason: str, message: str, field_path: str) -> None:
-        if self._buckets[type].take(self._clock.monotonic()):
+    def _tell(
+        self, about: Obj, host: str, type: str, reason: str, message: str, field_path: str, kept: float = 0.0
+    ) -> None:
+        if self._buckets[type].take(self._clock.monotonic(), kept):
             self._recorder.event(about, type, reason, message, field_path=field_path, host=host)
 
     async def stop(self) -> None:

@@ -132,8 +132,8 @@ class Tending:
                 return
             await self._client.patch(NODES, name, {"status": node["status"]}, subresource="status")
             node = self._nodes.get(name) or node
-        self._telling.about_node(name, "Normal", "Starting", "Starting kubelet.")
-        self._tell_transitions(name, (), node["status"]["conditions"])
+        self._telling.about_node(name, "Normal", "Starting", "Starting kubelet.", of_start=True)
+        self._tell_transitions(name, (), node["status"]["conditions"], of_start=True)
         try:
             await self._client.create(LEASES, self._lease(name, node), LEASE_NAMESPACE)
         except StatusError as error:
@@ -252,9 +252,12 @@ class Tending:
         self._status_due[name] = self._clock.monotonic() + self._status_seconds
         self._tell_transitions(name, before, after)
 
-    def _tell_transitions(self, name: str, before: Iterable[Obj], after: Sequence[Obj]) -> None:
-        for reason in transitions(list(before), after):
-            self._telling.about_node(name, "Normal", reason, f"Node {name} status is now: {reason}")
+    def _tell_transitions(
+        self, name: str, before: Sequence[Obj], after: Sequence[Obj], *, of_start: bool = False
+    ) -> None:
+        for reason in transitions(before, after):
+            text = f"Node {name} status is now: {reason}"
+            self._telling.about_node(name, "Normal", reason, text, of_start=of_start)
 
     async def _work(self) -> None:
         while True:
