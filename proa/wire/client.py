@@ -41,7 +41,9 @@ class Target(NamedTuple):
 
 
 class ClientResponse:
-    """An answer whose headers have arrived (names lower case). Read it to the end or close it.
+    """An answer whose headers have arrived. Read it to the end or close it.
+
+    Names of headers are in lower case; repeated ones are joined by commas, those of Set-Cookie by line feeds.
 
     Reading raises ConnectionError if the answer breaks off. As an async context manager it closes itself.
     """
@@ -212,7 +214,9 @@ class _Connection(Endpoint):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self._headers[key] = f"{self._headers[key]},{text}" if key in self._headers else text
+        if key in self._headers:
+            text = f"{self._headers[key]}{chr(10) if key == 'set-cookie' else ','}{text}"
+        self._headers[key] = text
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -283,15 +287,16 @@ class HttpClient:
         server_name: str = "",
         dial: Dial | None = None,
         route: str = "",
+        host_header: str = "",
     ) -> ClientResponse:
         """Sends a request and returns the answer as soon as its head is there.
 
         An iterator is sent chunked. `address` overrides where to connect, `server_name` the name that the server's
-        certificate must bear. `dial` makes the connection: for this request alone, or, with a `route` that names where
-        it leads, to be kept for others of the same route. Raises OSError (ConnectionError, ssl.SSLError, TimeoutError
-        to connect).
+        certificate must bear, `host_header` the Host that is sent. `dial` makes the connection: for this request alone,
+        or, with a `route` that names where it leads, to be kept for others of the same route. Raises OSError
+        (ConnectionError, ssl.SSLError, TimeoutError to connect).
         """
-        target, head = self._prepare(method, url, headers, body, address, server_name)
+        target, head = self._prepare(method, url, headers, body, address, server_name, host_header)
         if dial is not None:
             if not route:
                 return await (await self._connect(target, None, dial)).exchange(head, body, method)
@@ -315,12 +320,14 @@ class HttpClient:
         address: tuple[str, int] | None = None,
         server_name: str = "",
         dial: Dial | None = None,
+        host_header: str = "",
     ) -> tuple[ClientResponse, Stream | None]:
         """Asks for an upgrade (`headers` name it) on a connection of its own.
 
         Returns the answer with the raw stream, or with None if the status is not 101; the caller closes either.
         """
-        target, head = self._prepare(method, url, [("Connection", "Upgrade"), *headers], b"", address, server_name)
+        asked = [("Connection", "Upgrade"), *headers]
+        target, head = self._prepare(method, url, asked, b"", address, server_name, host_header)
         connection = await self._connect(target, None, dial)
         response = await connection.exchange(head, b"", method)
         if response.status != 101:
@@ -343,6 +350,7 @@ class HttpClient:
         body: bytes | AsyncIterator[bytes],
         address: tuple[str, int] | None,
         server_name: str,
+        host_header: str = "",
     ) -> tuple[Target, bytes]:
         parts = urlsplit(self.base + url if url.startswith("/") else url)
         secure = parts.scheme == "https"
@@ -351,7 +359,7 @@ class HttpClient:
         reach = address or (host, port)
         target = Target(reach[0], reach[1], (server_name or host) if secure else "")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}"]
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {host_header or parts.netloc.rpartition('@')[2]}"]
         lines += [f"{name}: {value}" for name, value in (*self.headers, *headers)]
         if not isinstance(body, bytes):
             lines.append("Transfer-Encoding: chunked")

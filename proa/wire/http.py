@@ -87,7 +87,8 @@ class Response:
     """An answer: `body` is the whole as bytes (or a sequence of parts), or an async iterator of chunks, sent chunked,
     each flushed at once. Content-Length, Transfer-Encoding, Connection and Date are the server's to set. `head` is
     further header lines as bytes, each with its line end. `sent` is called when the answer has gone out, or cannot. A
-    client that stops reading is cut off after a while, unless the answer is `patient`."""
+    client that stops reading is cut off after a while, unless the answer is `patient`. `length` is the size of an
+    iterated body, if it is known: it is told then, and nothing is chunked."""
 
     status: int = 200
     headers: Headers = ()
@@ -95,6 +96,7 @@ class Response:
     head: bytes = b""
     sent: Callable[[], None] | None = None
     patient: bool = False
+    length: int | None = None
 
 
 # A handler returns the answer, or None after an upgrade.

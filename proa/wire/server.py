@@ -405,21 +405,26 @@ class Connection(Endpoint):
     async def _send_chunks(
         self, exchange: _Exchange, response: Response, chunks: AsyncIterator[bytes], close: bool, bodiless: bool
     ) -> None:
-        chunked = not exchange.http10
+        length = response.length
+        chunked = not exchange.http10 and length is None
         exchange.headers, exchange.repeated = {}, {}  # a stream may last for hours
         try:
-            close = close or not chunked
+            close = close or (not chunked and length is None)
             chunking, more = chunked and not bodiless, response.head
-            await self.send(_head(response.status, response.headers, None, close, chunked=chunking, more=more))
+            await self.send(_head(response.status, response.headers, length, close, chunked=chunking, more=more))
             if bodiless:
                 return
+            sent = 0
             async for chunk in chunks:
                 if chunk:
+                    sent += len(chunk)
                     await self.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
             if chunked:
                 await self.send(b"0\r\n\r\n")
-            else:
+            elif length is None:
                 self.transport.close()
+            elif sent != length:
+                raise ConnectionAbortedError(f"{sent} bytes of {length}")
         except Exception as error:
             if not isinstance(error, ConnectionError):
                 log.exception("while streaming the answer to %s %r", exchange.method, exchange.target)

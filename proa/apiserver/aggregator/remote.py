@@ -21,7 +21,7 @@ from proa.apiserver.aggregator.plan import Reference, identity_headers
 from proa.apiserver.requestinfo import RequestInfo
 from proa.apiserver.server import TEXT, HttpCall
 from proa.apiserver.special.endpoints import Endpoint, ServiceEndpoints
-from proa.apiserver.special.proxying import NOT_RETURNED, passed_headers, request_body
+from proa.apiserver.special.proxying import passed_headers, request_body, returned_headers
 from proa.client.interface import ApiRequest, UserInfo, WatchEvent
 from proa.meta.errors import StatusError, unavailable
 from proa.meta.objects import Obj
@@ -153,7 +153,7 @@ class Remote:
         )
         if stream is None:
             return await _answer(response)
-        answered = [(name, value) for name, value in response.headers.items() if name not in NOT_RETURNED]
+        answered = returned_headers(response)
         await pipe(await request.upgrade(answered), stream)
         return None
 
@@ -237,7 +237,7 @@ async def _answer(response: ClientResponse) -> Response:
     if response.status in _REDIRECTS and response.header("location"):
         response.close()
         return _text(502, "the backend attempted to redirect this request, which is not permitted")
-    headers = [(name, value) for name, value in response.headers.items() if name not in NOT_RETURNED]
+    headers = returned_headers(response)
     length = response.header("content-length")
     if length.isdecimal() and int(length) <= _WHOLE_BYTES_MAX:
         return Response(status=response.status, headers=headers, body=await response.read())

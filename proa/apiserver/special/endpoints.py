@@ -97,7 +97,17 @@ class ServiceEndpoints:
             pod = self._live.get(PODS, reference.get("name") or "", namespace)
             if pod is not None:
                 return self.of_pod(pod, port, endpoint["addresses"][0])
-        return Endpoint(endpoint["addresses"][0], port)
+        address = endpoint["addresses"][0]
+        pod = self._pod_at(address)
+        return Endpoint(address, port) if pod is None else self.of_pod(pod, port, address)
+
+    def _pod_at(self, address: str) -> Obj | None:
+        """Returns the pod of an address that a slice names without a pod: slices written by hand, and mirrored ones."""
+        for pod in self._live.list(PODS):
+            status = pod.get("status") or {}
+            if status.get("podIP") == address and status.get("phase") == "Running":
+                return None if (pod.get("spec") or {}).get("hostNetwork") else pod
+        return None
 
     def of_pod(self, pod: Obj, port: int, address: str = "") -> Endpoint:
         """Returns a port of a pod."""

@@ -1,30 +1,35 @@
 """pods/proxy, services/proxy and nodes/proxy: HTTP and upgrades to what runs in the cluster.
 
 Follows upstream's proxy subresources: names are `[scheme:]name[:port]`; an empty path is redirected to one that ends
-with a slash; redirects of the backend are rewritten to lead back through the proxy.
+with a slash; redirects and pages of the backend are rewritten to lead back through the proxy (`links.py`). A backend's
+certificate is not verified, and none is shown to it, unless it is the kubelet itself.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import random
+import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from urllib.parse import urlsplit
 
 from proa.apiserver.authn.chain import WEBSOCKET_TOKEN
 from proa.apiserver.live import Live
 from proa.apiserver.server import HttpCall
+from proa.apiserver.special import links
 from proa.apiserver.special.connecting import Connections
 from proa.apiserver.special.endpoints import Endpoint, ServiceEndpoints
-from proa.apiserver.special.nodes import KUBELET_PORT, Nodes
+from proa.apiserver.special.nodes import Nodes
 from proa.client.resources import PODS, SERVICES
 from proa.meta.errors import StatusError, bad_request, not_found, unavailable
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
-from proa.wire.client import ClientResponse, Dial
+from proa.wire.client import ClientResponse, Dial, HttpClient
 from proa.wire.http import Headers, Request, Response
 from proa.wire.stream import pipe
+from proa.wire.tls import client_context
 
 _PROTOCOLS = "sec-websocket-protocol"
 # Headers of one connection, and credentials that are meant for the API server alone
@@ -43,16 +48,19 @@ _NOT_PASSED = frozenset(
         "upgrade",
     )
 )
-NOT_RETURNED = frozenset(("connection", "content-length", "date", "keep-alive", "transfer-encoding"))
+_NOT_RETURNED = frozenset(("connection", "content-length", "date", "keep-alive", "transfer-encoding"))
+# What a backend would let other sites do goes for its own host, not for the API server's.
+_OTHER_SITES = "access-control-"
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Where a proxied request goes; `dial` reaches it if its address does not."""
+    """Where a proxied request goes; `dial` reaches it if its address does not. `kubelet`: it is a node's own server."""
 
     base: str
     dial: Dial | None = None
     route: str = ""
+    kubelet: bool = False
 
 
 class Proxies:
@@ -103,47 +111,58 @@ class Proxies:
         scheme, name, port = split_name(call.info.name, GVR("", "v1", "nodes"))
         if port and not port.isdigit():
             raise bad_request(f'invalid node request "{call.info.name}"')
-        number = int(port) if port else None
-        plain = scheme == "http" or (not scheme and number not in (None, KUBELET_PORT))
-        return Backend(self._nodes.url(name, number, "http" if plain else "https"))
+        own = self._nodes.url(name)
+        if not port or own.endswith(f":{int(port)}"):
+            return Backend(own, kubelet=True)
+        return Backend(self._nodes.url(name, int(port), scheme or "http"))
 
     # ------------------------------------------------------------ passing on
+
+    @cached_property
+    def _anybody(self) -> HttpClient:
+        """The client for what runs in pods: it trusts every certificate and has none."""
+        return HttpClient(context=client_context(None, verify=False))
 
     async def _serve(self, call: HttpCall, find: Callable[[HttpCall], Backend], kind: str) -> Response | None:
         request = call.request
         prefix, rest, query = split_target(request.target)
+        await self._connections.admit(call, kind, {"path": rest})
+        backend = find(call)
         if not rest and request.method in ("GET", "HEAD") and not request.header("upgrade"):
             location = f"{prefix}/" + (f"?{query}" if query else "")
             return Response(status=301, headers=[("Location", location)])
-        await self._connections.admit(call, kind, {"path": rest})
-        backend = find(call)
         url = backend.base + (rest or "/") + (f"?{query}" if query else "")
+        client = self._nodes.client if backend.kubelet else self._anybody
+        headers = [*passed_headers(request), ("X-Forwarded-Uri", prefix + rest)]
+        if request.header("host"):
+            headers.append(("X-Forwarded-Host", request.header("host")))
         try:
             if request.header("upgrade"):
-                return await self._upgrade(request, url, backend)
-            response = await self._nodes.client.request(
+                return await self._upgrade(request, client, url, backend)
+            response = await client.request(
                 request.method,
                 url,
-                headers=passed_headers(request),
+                headers=headers,
                 body=request_body(request),
                 dial=backend.dial,
                 route=backend.route,
+                host_header=request.header("host"),
             )
         except StatusError:
             raise
         except (OSError, TimeoutError) as error:
             raise _backend_error(error) from error
-        headers = _returned(response, backend, prefix)
-        return Response(status=response.status, headers=headers, body=_parts(response), patient=True)
+        return _passed_back(response, backend, prefix, request)
 
-    async def _upgrade(self, request: Request, url: str, backend: Backend) -> Response | None:
+    async def _upgrade(self, request: Request, client: HttpClient, url: str, backend: Backend) -> Response | None:
         headers = [("Upgrade", request.header("upgrade")), *passed_headers(request)]
-        response, stream = await self._nodes.client.upgrade(request.method, url, headers=headers, dial=backend.dial)
+        response, stream = await client.upgrade(
+            request.method, url, headers=headers, dial=backend.dial, host_header=request.header("host")
+        )
         if stream is None:
             body = await response.read(1024 * 1024)
-            return Response(status=response.status, headers=_returned(response, backend, ""), body=body)
-        answered = [(name, value) for name, value in response.headers.items() if name not in NOT_RETURNED]
-        await pipe(await request.upgrade(answered), stream)
+            return Response(status=response.status, headers=returned_headers(response), body=body)
+        await pipe(await request.upgrade(returned_headers(response)), stream)
         return None
 
 
@@ -239,17 +258,39 @@ def request_body(request: Request) -> bytes | AsyncIterator[bytes]:
     return parts()
 
 
-def _returned(response: ClientResponse, backend: Backend, prefix: str) -> Headers:
-    headers = [(name, value) for name, value in response.headers.items() if name not in NOT_RETURNED]
+def returned_headers(response: ClientResponse) -> Headers:
+    """Returns the headers of a backend's answer that go back to the client."""
+    return [
+        (name, one)
+        for name, value in response.headers.items()
+        if name not in _NOT_RETURNED
+        for one in (value.split("\n") if name == "set-cookie" else (value,))
+    ]
+
+
+def _passed_back(response: ClientResponse, backend: Backend, prefix: str, request: Request) -> Response:
+    """Returns a backend's answer as the client gets it: with links that lead back through the proxy at `prefix`."""
+    own = urlsplit(backend.base)
+    own_hosts = {own.netloc, own.hostname or "", request.header("host")}
+    rewrite = partial(links.back_through, prefix=prefix, own_hosts=own_hosts)
+    headers = [one for one in returned_headers(response) if not one[0].startswith(_OTHER_SITES)]
     location = response.header("location")
-    if location and prefix:
-        parts, own = urlsplit(location), urlsplit(backend.base)
-        if not parts.netloc or parts.netloc in (own.netloc, own.hostname):
-            back = prefix + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            headers = [(name, back if name == "location" else value) for name, value in headers]
-    return headers
+    page = None
+    if location:
+        headers = [(name, rewrite(value) if name == "location" else value) for name, value in headers]
+    elif request.method != "HEAD":
+        page = links.page(response.header("content-type"), response.header("content-encoding"), rewrite)
+    size = response.header("content-length")
+    length = int(size) if page is None and size.isdecimal() else None
+    body = _parts(response, page)
+    return Response(status=response.status, headers=headers, body=body, patient=True, length=length)
 
 
-async def _parts(response: ClientResponse) -> AsyncIterator[bytes]:
-    async for part in response.chunks():
-        yield part
+async def _parts(response: ClientResponse, page: links.Page | links.Compressed | None) -> AsyncIterator[bytes]:
+    try:
+        async for part in response.chunks():
+            yield part if page is None else page.feed(part)
+        if page is not None:
+            yield page.end()
+    except zlib.error as error:
+        raise ConnectionError(f"a page that is not compressed as it says: {error}") from error
