@@ -192,15 +192,24 @@ class Resolver:
             f"{metadata(one)['name']}.{metadata(one)['namespace']}.svc.{self.domain}"
             for one in self.directory.services_at(address)
         ]
-        for one in [] if names else self.directory.slices_at(address):
-            service = (metadata(one).get("labels") or {}).get("kubernetes.io/service-name")
-            for _, endpoint in ready_endpoints([one]):
-                if service and address in endpoint["addresses"]:
-                    place = f"{service}.{metadata(one)['namespace']}.svc.{self.domain}"
-                    names.append(f"{endpoint_label(endpoint).lower()}.{place}")
+        if not names:
+            names = self._endpoint_names(address)
         if not names:
             return None
         return Answer([Record(name, PTR, one) for one in dict.fromkeys(names)]) if kind in (PTR, ANY) else NOTHING
+
+    def _endpoint_names(self, address: str) -> list[str]:
+        """Returns the names of an endpoint of headless services; the host names among them, if there are any."""
+        named: dict[str, bool] = {}
+        for one in self.directory.slices_at(address):
+            service_name = (metadata(one).get("labels") or {}).get("kubernetes.io/service-name") or ""
+            namespace = metadata(one)["namespace"]
+            service = self.directory.service(namespace, service_name)
+            for _, endpoint in ready_endpoints([one]) if service is not None and is_headless(service) else ():
+                if address in endpoint["addresses"]:
+                    name = f"{endpoint_label(endpoint).lower()}.{service_name}.{namespace}.svc.{self.domain}"
+                    named[name] = bool(endpoint.get("hostname"))
+        return [name for name, own in named.items() if own] or list(named)
 
 
 def is_headless(service: Obj) -> bool:

@@ -38,6 +38,12 @@ DB_SLICE: Obj = {
         {"addresses": ["10.244.0.9"], "hostname": "db-2", "conditions": {"ready": False}},
     ],
 }
+WEB_SLICE: Obj = {
+    "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+    "addressType": "IPv4",
+    "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    "endpoints": [{"addresses": ["10.244.1.1"], "conditions": {"ready": True}}],
+}
 
 
 class Cluster:
@@ -47,7 +53,7 @@ class Cluster:
         return self.services.get(name) if namespace == "default" else None
 
     def slices(self, namespace: str, name: str) -> Sequence[Obj]:
-        return [DB_SLICE] if name == "db" else []
+        return {"db": [DB_SLICE], "web": [WEB_SLICE]}.get(name, [])
 
     def has_namespace(self, name: str) -> bool:
         return name in ("default", "kube-system")
@@ -56,7 +62,7 @@ class Cluster:
         return [WEB] if address == "10.96.1.1" else []
 
     def slices_at(self, address: str) -> Sequence[Obj]:
-        return [DB_SLICE] if address.startswith("10.244.0.") else []
+        return [one for one in (DB_SLICE, WEB_SLICE) if any(address in each["addresses"] for each in one["endpoints"])]
 
 
 RESOLVER = Resolver(Cluster())
@@ -105,7 +111,9 @@ def test_reverse_names() -> None:
 
     assert names("10.96.1.1") == ["web.default.svc.cluster.local"]
     assert names("10.244.0.7") == ["db-0.db.default.svc.cluster.local"]
+    assert names("10.244.0.8") == ["10-244-0-8.db.default.svc.cluster.local"]
     assert names("10.244.0.9") is None
+    assert names("10.244.1.1") is None  # an endpoint of a service with an address has no name of its own
     assert names("192.0.2.1") is None
 
 
