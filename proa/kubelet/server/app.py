@@ -84,7 +84,7 @@ class KubeletServer:
     # ------------------------------------------------------------ finding pods
 
     def _worker(self, namespace: str, name: str, uid: str = "") -> PodWorker:
-        for worker in self._workers().values():
+        for worker in reversed(list(self._workers().values())):  # the newest: one of the name may still be ending
             pod = worker.pod
             if name_of(pod) == name and namespace_of(pod) == namespace and uid in ("", worker.uid):
                 return worker
