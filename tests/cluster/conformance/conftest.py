@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import ssl
 import tempfile
 import threading
 import urllib.parse
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.cluster.conftest import RunningCluster, build_images
+from tests.cluster.conftest import RunningCluster, build_images, proa
+from tests.cluster.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.cluster.conformance.network_pods import Net
 
 REQUEST_SECONDS_MAX = 60
 MERGE = "application/merge-patch+json"
@@ -149,6 +155,28 @@ def _reply(response: HTTPResponse) -> Reply:
 def api(cluster: RunningCluster) -> Api:
     """The shared cluster's API, as administrator."""
     return Api(cluster.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def net(cluster: RunningCluster, api: Api) -> Iterator[Net]:
+    """The shared servers and clients of the network tests."""
+    from tests.cluster.conformance import network_pods  # it needs this module
+
+    if network_pods.TOOLS not in proa("image", "list", *cluster.options).stdout:
+        build_images(cluster.options, {network_pods.TOOLS: ("busybox-static", "bind9-dnsutils", "curl")})
+    kept = os.environ.get("PROA_TEST_NET", "")  # at a desk: the name of a namespace to make once and use again
+    name = kept or f"net-{uuid.uuid4().hex[:6]}"
+    made = network_pods.Net(cluster, api, name)
+    if api.get(f"/api/v1/namespaces/{name}").status == 404:
+        api.post("/api/v1/namespaces", {"metadata": {"name": name}}).ok()
+        eventually(lambda: api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default").status == 200)
+        made.start()
+    else:
+        made.tidy()
+    made.find()
+    yield made
+    if not kept:
+        api.delete(f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Drives every verb of a cluster-scoped resource, as upstream's tests of "API operations" do."""
+"""Drives every verb of a resource, as upstream's tests of "API operations" do."""
 
 from __future__ import annotations
 
@@ -13,22 +13,36 @@ GROUP = "admissionregistration.k8s.io"
 PATH = f"/apis/{GROUP}/v1"
 
 
-def check_discovery(api: Api, *plurals: str) -> None:
+def check_discovery(api: Api, *plurals: str, group: str = GROUP) -> None:
     """The group, its version and these resources are in the discovery documents."""
-    (group,) = [one for one in api.get("/apis").ok()["groups"] if one["name"] == GROUP]
-    assert f"{GROUP}/v1" in [one["groupVersion"] for one in group["versions"]]
-    assert f"{GROUP}/v1" in [one["groupVersion"] for one in api.get(f"/apis/{GROUP}").ok()["versions"]]
-    listed = {one["name"]: one for one in api.get(PATH).ok()["resources"]}
+    (found,) = [one for one in api.get("/apis").ok()["groups"] if one["name"] == group]
+    assert f"{group}/v1" in [one["groupVersion"] for one in found["versions"]]
+    assert f"{group}/v1" in [one["groupVersion"] for one in api.get(f"/apis/{group}").ok()["versions"]]
+    listed = {one["name"]: one for one in api.get(f"/apis/{group}/v1").ok()["resources"]}
     assert set(plurals) <= set(listed)
 
 
-def drive(api: Api, plural: str, body: dict[str, Any], *, status: bool = False) -> None:
-    """Creates, gets, lists, watches, patches, updates and deletes objects made from `body` (without metadata)."""
+def drive(
+    api: Api,
+    plural: str,
+    body: dict[str, Any],
+    *,
+    status: Callable[[Api, str], None] | None = None,
+    group: str = GROUP,
+    namespace: str = "",
+) -> None:
+    """Creates, gets, lists, watches, patches, updates and deletes objects made from `body` (without metadata).
+
+    `status` drives the status subresource of one of them, given its path. With a `namespace`, all namespaces are listed
+    and watched as well.
+    """
     label = f"e2e-{uuid.uuid4().hex[:8]}"
-    path, selected = f"{PATH}/{plural}", f"{PATH}/{plural}?labelSelector=special-label%3D{label}"
+    everywhere = f"/apis/{group}/v1/{plural}?labelSelector=special-label%3D{label}"
+    path = f"/apis/{group}/v1/" + (f"namespaces/{namespace}/" if namespace else "") + plural
+    selected = f"{path}?labelSelector=special-label%3D{label}"
     labelled = {
         **body,
-        "apiVersion": f"{GROUP}/v1",
+        "apiVersion": f"{group}/v1",
         "metadata": {"generateName": "e2e-ops-", "labels": {"special-label": label}},
     }
     start = api.get(selected).ok()["metadata"]["resourceVersion"]
@@ -36,11 +50,16 @@ def drive(api: Api, plural: str, body: dict[str, Any], *, status: bool = False) 
     name = made[0]["metadata"]["name"]
     assert made[0]["metadata"]["generation"] == 1
     got = api.get(f"{path}/{name}").ok()
-    assert got["spec"] == made[0]["spec"] and got["metadata"]["uid"] == made[0]["metadata"]["uid"]
-    assert {one["metadata"]["name"] for one in api.get(selected).ok()["items"]} == {
-        one["metadata"]["name"] for one in made
-    }
-    with api.watch(f"{selected}&resourceVersion={start}") as events:
+    assert got.get("spec") == made[0].get("spec") and got["metadata"]["uid"] == made[0]["metadata"]["uid"]
+    for listed in (selected, everywhere):
+        assert {one["metadata"]["name"] for one in api.get(listed).ok()["items"]} == {
+            one["metadata"]["name"] for one in made
+        }
+    with (
+        api.watch(f"{selected}&resourceVersion={start}") as events,
+        api.watch(f"{everywhere}&resourceVersion={start}") as all_events,
+    ):
+        until(all_events, "ADDED", name)
         for one in made:
             until(events, "ADDED", one["metadata"]["name"])
         patched = api.patch(f"{path}/{name}", {"metadata": {"annotations": {"patched": "true"}}}).ok()
@@ -49,8 +68,8 @@ def drive(api: Api, plural: str, body: dict[str, Any], *, status: bool = False) 
         updated = replace(api, f"{path}/{name}", lambda one: one["metadata"]["annotations"].update(updated="true"))
         assert updated["metadata"]["annotations"] == {"patched": "true", "updated": "true"}
         assert until(events, "MODIFIED", name, "updated")["metadata"]["annotations"]["updated"] == "true"
-        if status:
-            drive_status(api, f"{path}/{name}")
+        if status is not None:
+            status(api, f"{path}/{name}")
         api.delete(f"{path}/{name}").ok()
         api.get(f"{path}/{name}").failed(404, "NotFound")
         until(events, "DELETED", name)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.conformance.conftest import Api
 from tests.cluster.conformance.objects import BUSYBOX, NOWHERE, apps, config_map, core
-from tests.cluster.conformance.operations import PATH, check_discovery, drive
+from tests.cluster.conformance.operations import PATH, check_discovery, drive, drive_status
 from tests.cluster.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -114,7 +114,7 @@ def test_variables(api: Api, namespace: str, bound: Any) -> None:
 def test_policy_operations(api: Api) -> None:
     check_discovery(api, "validatingadmissionpolicies", "validatingadmissionpolicies/status")
     body = policy("", DEPLOYMENTS, {"expression": "object.spec.replicas <= 100"})
-    drive(api, "validatingadmissionpolicies", body, status=True)
+    drive(api, "validatingadmissionpolicies", body, status=drive_status)
 
 
 @pytest.mark.behaviour(

@@ -53,7 +53,7 @@ server.serve_forever()
 """
 
 
-def _certificate(host: str) -> tuple[bytes, bytes, bytes]:
+def certificate(host: str) -> tuple[bytes, bytes, bytes]:
     """Returns an authority's certificate, and one with its key for the host, in PEM."""
     start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=1)
 
@@ -103,8 +103,8 @@ def client_config(namespace: str, name: str, path: str, authority: bytes) -> dic
 @contextmanager
 def webhook(api: Api, namespace: str, name: str, handler: str, path: str = "/") -> Iterator[dict[str, Any]]:
     """Runs a webhook and gives its clientConfig; the test's namespace takes it away."""
-    authority, certificate, key = _certificate(f"{name}.{namespace}.svc")
-    pair = {"tls.crt": base64.b64encode(certificate).decode(), "tls.key": base64.b64encode(key).decode()}
+    authority, signed, key = certificate(f"{name}.{namespace}.svc")
+    pair = {"tls.crt": base64.b64encode(signed).decode(), "tls.key": base64.b64encode(key).decode()}
     api.post(core(namespace, "secrets"), {"metadata": {"name": name}, "data": pair}).ok()
     program = _SERVER.format(handler=handler, port=CONTAINER_PORT)
     api.post(core(namespace, "configmaps"), {"metadata": {"name": name}, "data": {"server.py": program}}).ok()
