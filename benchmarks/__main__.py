@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import api, cel, definitions, nodes, ownership, proxy, scheduling, simulated
+from benchmarks import api, cel, definitions, nodes, ownership, pod_cost, proxy, scheduling, simulated
 from benchmarks.figures import Figure, table
 from benchmarks.lab import ROOT, Lab
 
@@ -41,6 +41,7 @@ MEASURES: dict[str, Callable[[Lab], Iterator[Figure]]] = {
     "idle-watch": api.idle_watches,
     "stall": api.stall,
     "pods": simulated.pods,
+    "pod-cost": pod_cost.costs,
     "scheduler": scheduler,
     "definitions": definitions.growth,
     "cel": cel.rules,

@@ -31,17 +31,19 @@ class Load:
     ca: str = ""
     certificate: str = ""
     key: str = ""
+    content_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`statuses` counts answers by status; latencies in milliseconds."""
+    """`statuses` counts answers by status; latencies in milliseconds; `cpu_seconds` are the generator's own."""
 
     per_second: float
     statuses: dict[str, int]
     median_ms: float
     p99_ms: float
     max_ms: float
+    cpu_seconds: float
 
 
 class _Connection(asyncio.Protocol):
@@ -105,7 +107,7 @@ class _Run:
         path, body = (text.replace("%d", str(self.number)) for text in (self.load.path, self.load.body))
         head = f"{self.load.method} {path} HTTP/1.1\r\nHost: {self.load.host}\r\nAccept: application/json\r\n"
         if body:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            head += f"Content-Type: {self.load.content_type}\r\nContent-Length: {len(body)}\r\n"
         return f"{head}\r\n{body}".encode()
 
     def answered(self, status: str, seconds: float) -> None:
@@ -133,7 +135,7 @@ async def run(load: Load) -> Outcome:
     seconds = time.perf_counter() - started
     ordered = sorted(state.latencies)
     at = [ordered[min(int(len(ordered) * share), len(ordered) - 1)] for share in (0.5, 0.99, 1.0)]
-    return Outcome(len(ordered) / seconds, state.statuses, *at)
+    return Outcome(len(ordered) / seconds, state.statuses, *at, time.process_time())
 
 
 async def generate(load: Load) -> Outcome:

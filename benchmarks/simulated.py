@@ -25,10 +25,10 @@ def pods(lab: Lab) -> Iterator[Figure]:
     cluster = lab.cluster("simulated", "--nodes", "0", "--simulated-nodes", str(NODES))
     bound, running, deployed = [], [], []
     for _ in range(ROUNDS):
-        seconds = _timed(cluster, "pods", WRITERS, PODS, _pod())
+        seconds = _timed(cluster, "pods", WRITERS, PODS, pod())
         bound.append(PODS / seconds[0])
         running.append(PODS / seconds[1])
-        deployed.append(PODS / _timed(cluster, "deployments", 1, 1, _deployment())[0])
+        deployed.append(PODS / _timed(cluster, "deployments", 1, 1, deployment("bench", PODS))[0])
     lab.discard("simulated")
     for what, values, budget, upstream in (
         (f"pods created and bound, {NODES} nodes", bound, 600, 150),
@@ -40,11 +40,7 @@ def pods(lab: Lab) -> Iterator[Figure]:
 
 def _timed(cluster: Cluster, kind: str, writers: int, count: int, body: str) -> tuple[float, float]:
     """Creates `count` objects in a new namespace; returns the seconds until PODS pods are bound, and Running."""
-    namespace = f"b-{uuid.uuid4().hex[:6]}"
-    meta = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    send(admin_load(cluster, "POST", "/api/v1/namespaces", 1, 1, json.dumps(meta)), "201")
-    # Pods are refused before the namespace has its service account.
-    _until_admitted(cluster, namespace)
+    namespace = new_namespace(cluster)
     watch = f"/api/v1/namespaces/{namespace}/pods?watch=1&fieldSelector="
     bound = Watching(admin_load(cluster, "GET", watch + "spec.nodeName!%3D", 1, 1), 1, PODS, '{"type":"ADDED"')
     running = Watching(admin_load(cluster, "GET", watch + "status.phase%3DRunning", 1, 1), 1, PODS, '{"type":"ADDED"')
@@ -54,6 +50,16 @@ def _timed(cluster: Cluster, kind: str, writers: int, count: int, body: str) -> 
         begun = time.monotonic()
         send(load, "201")
         return first.finished() - begun, second.finished() - begun
+
+
+def new_namespace(cluster: Cluster) -> str:
+    """Makes a namespace that takes pods; returns its name."""
+    namespace = f"b-{uuid.uuid4().hex[:6]}"
+    meta = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    send(admin_load(cluster, "POST", "/api/v1/namespaces", 1, 1, json.dumps(meta)), "201")
+    # Pods are refused before the namespace has its service account.
+    _until_admitted(cluster, namespace)
+    return namespace
 
 
 def _until_admitted(cluster: Cluster, namespace: str, seconds_max: float = 10.0) -> None:
@@ -66,12 +72,12 @@ def _until_admitted(cluster: Cluster, namespace: str, seconds_max: float = 10.0)
         time.sleep(0.02)
 
 
-def _pod() -> str:
+def pod() -> str:
     return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p-%d"}, "spec": SPEC})
 
 
-def _deployment() -> str:
-    labels = {"app": "bench"}
+def deployment(name: str, replicas: int) -> str:
+    labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": SPEC}
-    spec = {"replicas": PODS, "selector": {"matchLabels": labels}, "template": template}
-    return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "bench"}, "spec": spec})
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
