@@ -18,7 +18,7 @@ from benchmarks.api import send
 from benchmarks.echo import EchoServer
 from benchmarks.figures import Figure
 from benchmarks.lab import Lab, admin_load, cpu_seconds, module
-from benchmarks.simulated import SPEC, deployment, new_namespace, pod
+from benchmarks.simulated import deployment, new_namespace, pod
 from benchmarks.watchers import Watchers, Watching
 from proa.cluster import state
 from proa.cluster.state import Cluster
