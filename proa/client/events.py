@@ -29,6 +29,7 @@ _BURST = 25
 _REFILL_SECONDS = 300.0
 _MESSAGE_LENGTH_MAX = 1024
 _QUEUE_LENGTH_MAX = 1000
+_WRITES_MAX = 16  # at once
 
 V = TypeVar("V")
 
@@ -179,7 +180,7 @@ class Correlator:
 
 
 class Recorder(Generic[V]):
-    """Writes one after the other, in the background, what is put to it; what cannot be written is dropped."""
+    """Writes in the background what is put to it, some at once; what cannot be written is dropped."""
 
     def __init__(self) -> None:
         self._pending: deque[V] = deque(maxlen=_QUEUE_LENGTH_MAX)
@@ -203,13 +204,30 @@ class Recorder(Generic[V]):
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _send(self) -> None:
+        # One after the other, each would wait for a commit of its own.
         while self._pending:
-            item = self._pending.popleft()
-            try:
-                await self._write(item)
-            except (StatusError, OSError, EOFError) as error:
-                # A namespace that is being deleted takes no more events; nobody would read them.
-                log.debug("event not written: %s", error)
+            await asyncio.gather(*(self._try(item) for item in self._next()))
+
+    def _next(self) -> list[V]:
+        """Takes the next few items, no two of which are about one event: what counts it comes after its creation."""
+        taken: dict[str, V] = {}
+        while self._pending and len(taken) < _WRITES_MAX:
+            name = self._name(self._pending[0])
+            if name in taken:
+                break
+            taken[name] = self._pending.popleft()
+        return list(taken.values())
+
+    async def _try(self, item: V) -> None:
+        try:
+            await self._write(item)
+        except (StatusError, OSError, EOFError) as error:
+            # A namespace that is being deleted takes no more events; nobody would read them.
+            log.debug("event not written: %s", error)
+
+    def _name(self, item: V) -> str:
+        """Returns the name of the event that an item is about."""
+        raise NotImplementedError
 
     async def _write(self, item: V) -> None:
         raise NotImplementedError
@@ -248,6 +266,9 @@ class EventRecorder(Recorder[Occurrence]):
         )
         if occurrence is not None:
             self._put(occurrence)
+
+    def _name(self, item: Occurrence) -> str:
+        return item.name
 
     async def _write(self, item: Occurrence) -> None:
         event = item.event

@@ -193,6 +193,10 @@ class SeriesRecorder(Recorder[Write]):
             self._timer.cancel()
         await super().stop()
 
+    def _name(self, item: Write) -> str:
+        name: str = item.event["metadata"]["name"]
+        return name
+
     async def _write(self, item: Write) -> None:
         for attempt in range(_TRIES_MAX):
             try:
