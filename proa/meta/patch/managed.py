@@ -9,7 +9,7 @@ so until its first apply (entries can be reset by writing an empty list, or one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from proa.meta.objects import Obj
@@ -19,7 +19,6 @@ from proa.meta.patch.fieldset import (
     from_paths,
     intersection,
     parse,
-    recursive_difference,
     union,
 )
 from proa.meta.patch.shape import Shape
@@ -64,7 +63,7 @@ class Entry:
     time: str = ""
 
     def with_fields(self, fields: Node) -> Entry:
-        return replace(self, fields=fields)
+        return Entry(fields, self.api_version, self.time)
 
 
 Managers = dict[Writer, Entry]
@@ -131,8 +130,14 @@ def write(managers: Mapping[Writer, Entry]) -> list[Obj]:
         if key.subresource:
             written["subresource"] = key.subresource
         entries.append(written)
-    order = ("operation", "time", "manager", "apiVersion", "subresource")
-    return sorted(entries, key=lambda one: [one.get(key, "") for key in order])
+    if len(entries) > 1:
+        entries.sort(key=_order)
+    return entries
+
+
+def _order(entry: Obj) -> tuple[str, ...]:
+    get = entry.get
+    return entry["operation"], get("time", ""), entry["manager"], entry["apiVersion"], get("subresource", "")
 
 
 def read_leniently(entries: Iterable[Obj] | None, *, trusted: bool = True) -> Managers:
@@ -207,7 +212,7 @@ def _updated(
 ) -> Managers:
     """Returns the managers after `key` has turned `old` into `new`."""
     left, _, changes = disown(managers, old, new, api_version, versions, ignored, None)
-    gained = owned(recursive_difference(changes.changed, ignored))
+    gained = owned(changes.changed)
     if gained:
         before = left.get(key)
         left[key] = Entry(union(before.fields, gained) if before else gained, api_version, now)
@@ -258,6 +263,8 @@ def adopted(live: Obj, empty: Obj, api_version: str, versions: Versions, now: st
 
 def _capped(managers: Managers) -> Managers:
     """Joins the oldest updaters of each version while there are too many."""
+    if len(managers) <= UPDATERS_MAX:
+        return managers
     updaters = sorted((key for key in managers if key.operation == UPDATE), key=lambda key: (managers[key].time, key))
     surplus = len(updaters) - UPDATERS_MAX
     if surplus <= 0:

@@ -7,7 +7,7 @@ set have paths of their own; a declared struct that is not empty is no member of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from proa.meta.objects import Obj
@@ -42,15 +42,24 @@ def element_of(shape: Shape, item: Any) -> str:
         return element_of_value(item)
     if not isinstance(item, dict):
         raise Untyped(": associative list with keys may not have non-map elements")
-    keys: Obj = {}
+    values = []
     for key in shape.keys:
         value = item.get(key)
         if value is None:
             if key not in shape.key_defaults:
                 raise Untyped(f': associative list with keys has an element that omits key field "{key}"')
             value = shape.key_defaults[key]
-        keys[key] = value
-    return element_of_keys(keys)
+        values.append(value)
+    try:
+        return _keyed(shape.keys, *values)
+    except TypeError:  # a key that is an object or a list
+        return element_of_keys(dict(zip(shape.keys, values, strict=True)))
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _keyed(keys: tuple[str, ...], *values: Any) -> str:
+    """As `element_of_keys`; the same few conditions, containers and ports come again and again."""
+    return element_of_keys(dict(zip(keys, values, strict=True)))
 
 
 # ---------------------------------------------------------------- checking
@@ -187,23 +196,22 @@ def with_named_fields(shape: Shape, fields: Node) -> Node:
 # ---------------------------------------------------------------- comparison
 
 
-@dataclass(slots=True)
 class Comparison:
-    """The paths that are only in the new object, only in the old one, and in both with different values."""
+    """The paths that are only in the new object (`added`), only in the old one (`removed`), and in both with different
+    values (`modified`). `changed` are those modified and added."""
 
-    added: Node = field(default_factory=dict)
-    removed: Node = field(default_factory=dict)
-    modified: Node = field(default_factory=dict)
+    __slots__ = ("added", "changed", "modified", "removed")
 
-    @property
-    def changed(self) -> Node:
-        """Modified and added."""
-        return union(self.modified, self.added)
+    def __init__(self, added: Node, removed: Node, modified: Node) -> None:
+        self.added = added
+        self.removed = removed
+        self.modified = modified
+        self.changed = union(modified, added)
 
     def without(self, ignored: Node) -> Comparison:
         if not ignored:
             return self
-        sets = (recursive_difference(one, ignored) for one in (self.added, self.removed, self.modified))
+        sets = (one and recursive_difference(one, ignored) for one in (self.added, self.removed, self.modified))
         return Comparison(*sets)
 
 
@@ -228,18 +236,36 @@ def _compare(shape: Shape, old: Any, new: Any) -> _Sets:
     """Returns the nodes (added, removed, modified) for one value; None where there is nothing."""
     if old is new or (old == new and type(old) is type(new)):
         return _SAME
-    shape = deduced(shape, old if new is _ABSENT or new is None else new)
+    if old is _ABSENT:
+        return _whole(shape, new), None, None
+    if new is _ABSENT:
+        return None, _whole(shape, old), None
+    shape = deduced(shape, old if new is None else new)
     if shape.form == "scalar" or shape.atomic or not (_filled(old) or _filled(new)):
-        if old is _ABSENT:
-            return _LEAF, None, None
-        return (None, _LEAF, None) if new is _ABSENT else (None, None, _LEAF)
+        return None, None, _LEAF
     compare_parts = _compare_map if shape.form == "map" else _compare_list
     added, removed, modified = compare_parts(shape, old, new)
-    if old is _ABSENT:
-        return ({SELF: _LEAF, **added} if added else _LEAF), removed or None, modified or None
-    if new is _ABSENT:
-        return added or None, ({SELF: _LEAF, **removed} if removed else _LEAF), modified or None
     return added or None, removed or None, modified or None
+
+
+def _whole(shape: Shape, value: Any) -> Node:
+    """Returns the node of a value that the other object lacks: all that is in it."""
+    shape = deduced(shape, value)
+    if shape.form == "scalar" or shape.atomic or not value:
+        return _LEAF
+    node: Node = {SELF: _LEAF}
+    if type(value) is dict and shape.form == "map":
+        for name, item in value.items():
+            below = item and type(item) in _CONTAINERS
+            node["f:" + name] = _whole(child_shape(shape, name), item) if below else _LEAF
+    elif type(value) is list and shape.form == "list":
+        element_shape = shape.element or UNTYPED
+        for element, items in _indexed(shape, value).items():
+            node[element] = _whole(element_shape, items[0]) if len(items) == 1 else _LEAF
+    return node if len(node) > 1 else _LEAF
+
+
+_CONTAINERS = (dict, list)
 
 
 def _filled(value: Any) -> bool:
