@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from proa.apiserver.contracts import AdmissionRequest
 from proa.meta.errors import StatusError, forbidden
@@ -15,6 +16,8 @@ class Plugin:
     """An `AdmissionPlugin` that does nothing; override what differs."""
 
     name = ""
+    # The resources that it is about, as (group, plural): it is not asked about others. None: it may be about all.
+    resources: ClassVar[frozenset[tuple[str, str]] | None] = None
 
     async def mutate(self, request: AdmissionRequest) -> None:
         """Changes `request.obj` or refuses; runs before validation of the object."""

@@ -22,6 +22,7 @@ class SignerRights(Plugin):
     """Upstream's CertificateApproval and CertificateSigning: the verbs `approve` and `sign` on the signer."""
 
     name = "CertificateApproval"
+    resources = frozenset({("certificates.k8s.io", "certificatesigningrequests")})
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
@@ -53,6 +54,7 @@ class ClusterTrustBundleAttest(Plugin):
     """Who writes a trust bundle of a signer needs the verb `attest` on it."""
 
     name = "ClusterTrustBundleAttest"
+    resources = frozenset({("certificates.k8s.io", "clustertrustbundles")})
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
@@ -72,6 +74,7 @@ class CertificateSubjectRestriction(Plugin):
     """Nobody gets a client certificate of system:masters by asking for it."""
 
     name = "CertificateSubjectRestriction"
+    resources = frozenset({("certificates.k8s.io", "certificatesigningrequests")})
 
     async def validate(self, request: AdmissionRequest) -> None:
         if not concerns(request, _PLURAL, "CREATE", group=_GROUP) or request.obj is None:

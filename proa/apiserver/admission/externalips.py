@@ -11,6 +11,7 @@ class DenyServiceExternalIPs(Plugin):
     """Addresses that an object has already may stay, and may be taken away."""
 
     name = "DenyServiceExternalIPs"
+    resources = frozenset({("", "services")})
 
     async def validate(self, request: AdmissionRequest) -> None:
         if concerns(request, "services", "CREATE", "UPDATE") and not _claimed(request.obj) <= _claimed(request.old):

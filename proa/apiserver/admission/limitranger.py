@@ -19,6 +19,7 @@ Amounts = Mapping[str, Quantity]
 
 class LimitRanger(Plugin):
     name = "LimitRanger"
+    resources = frozenset({("", "pods"), ("", "persistentvolumeclaims")})
 
     def __init__(self, live: Live) -> None:
         self._live = live

@@ -19,6 +19,7 @@ class Priority(Plugin):
     """Computes a pod's priority from its class, and lets only one class be the default."""
 
     name = "Priority"
+    resources = frozenset({("", "pods"), ("scheduling.k8s.io", "priorityclasses")})
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -83,6 +84,7 @@ class DefaultTolerationSeconds(Plugin):
     """Pods stay five minutes on a node that is not ready or unreachable, unless they say otherwise."""
 
     name = "DefaultTolerationSeconds"
+    resources = frozenset({("", "pods")})
 
     async def mutate(self, request: AdmissionRequest) -> None:
         if not concerns(request, "pods", "CREATE", "UPDATE") or request.obj is None:
@@ -106,6 +108,7 @@ class TaintNodesByCondition(Plugin):
     """A new node takes no pods before its conditions are known."""
 
     name = "TaintNodesByCondition"
+    resources = frozenset({("", "nodes")})
 
     async def mutate(self, request: AdmissionRequest) -> None:
         if not concerns(request, "nodes", "CREATE") or request.obj is None:
@@ -120,6 +123,7 @@ class RuntimeClass(Plugin):
     """Adds a runtime class' overhead, node selector and tolerations to its pods."""
 
     name = "RuntimeClass"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -164,6 +168,7 @@ class PodTopologyLabels(Plugin):
     """A binding of a pod gets the node's topology labels, for the pod."""
 
     name = "PodTopologyLabels"
+    resources = frozenset({("", "pods"), ("", "bindings")})
 
     def __init__(self, live: Live) -> None:
         self._live = live

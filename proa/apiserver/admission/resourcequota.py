@@ -39,18 +39,11 @@ class ResourceQuota(Plugin):
 
     async def validate(self, request: AdmissionRequest) -> None:
         resource = request.resource
-        if not resource.namespaced or request.obj is None or not self._live.list(RESOURCEQUOTAS, request.namespace):
+        if not resource.namespaced or request.obj is None or not _counts(request):
             return
-        if request.operation == "CREATE":
-            if request.subresource:
-                return
-            old: Usage = {}
-        elif request.operation == "UPDATE" and not resource.group:
-            if (resource.plural, request.subresource) not in _COUNTED_UPDATES or request.old is None:
-                return
-            old = usage_of(resource.group, resource.plural, request.old)
-        else:
+        if not self._live.list(RESOURCEQUOTAS, request.namespace):
             return
+        old = usage_of(resource.group, resource.plural, request.old) if request.old is not None else {}
         new = usage_of(resource.group, resource.plural, request.obj)
         delta = {name: _minus(new.get(name), old.get(name)) for name in new.keys() | old.keys()}
         delta = {name: quantity for name, quantity in delta.items() if quantity.nano}
@@ -96,6 +89,14 @@ class ResourceQuota(Plugin):
         except StatusError as error:
             if error.code != 404:
                 raise
+
+
+def _counts(request: AdmissionRequest) -> bool:
+    """Tells whether a write may change what its object uses."""
+    if request.operation == "CREATE":
+        return not request.subresource
+    changes = request.operation == "UPDATE" and not request.resource.group and request.old is not None
+    return changes and (request.resource.plural, request.subresource) in _COUNTED_UPDATES
 
 
 def _minus(new: Quantity | None, old: Quantity | None) -> Quantity:

@@ -24,6 +24,7 @@ class ServiceAccount(Plugin):
     """`suffix` returns five random letters."""
 
     name = "ServiceAccount"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, live: Live, suffix: Callable[[], str]) -> None:
         self._live = live

@@ -22,6 +22,7 @@ class StorageObjectInUseProtection(Plugin):
     """A finalizer holds claims and volumes while they are used."""
 
     name = "StorageObjectInUseProtection"
+    resources = frozenset({("", "persistentvolumeclaims"), ("", "persistentvolumes")})
 
     async def mutate(self, request: AdmissionRequest) -> None:
         finalizer = _PROTECTION.get(request.resource.plural)
@@ -45,6 +46,7 @@ class DefaultStorageClass(Plugin):
     """A claim that names no class gets the default one."""
 
     name = "DefaultStorageClass"
+    resources = frozenset({("", "persistentvolumeclaims")})
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -67,6 +69,7 @@ class DefaultIngressClass(Plugin):
     """An ingress that names no class gets the default one; two defaults are an error."""
 
     name = "DefaultIngressClass"
+    resources = frozenset({("networking.k8s.io", "ingresses")})
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -87,6 +90,7 @@ class PersistentVolumeClaimResize(Plugin):
     """A bound claim may grow only if its class allows expansion."""
 
     name = "PersistentVolumeClaimResize"
+    resources = frozenset({("", "persistentvolumeclaims")})
 
     def __init__(self, live: Live) -> None:
         self._live = live

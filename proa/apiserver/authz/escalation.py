@@ -25,6 +25,9 @@ class RoleEscalation:
     """An `AdmissionPlugin`; last of the mutating stages, so that it sees what will be stored."""
 
     name = "RoleEscalation"
+    resources = frozenset(
+        (_GROUP, plural) for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
+    )
 
     def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization

@@ -6,7 +6,7 @@ Follows upstream's RBAC authorizer; the reasons it gives name the binding, the r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from proa.apis.rbac.evaluate import Rule, compile_rules
@@ -34,7 +34,8 @@ class RbacAuthorizer:
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._seen: tuple[int, ...] = ()
+        self._counters: tuple[Callable[[], int], ...] = ()
+        self._seen: list[int] = []
         self._cluster: dict[str, list[_Grant]] = {}
         self._namespaced: dict[str, dict[str, list[_Grant]]] = {}
         self._rules: dict[tuple[str, str, str], tuple[Rule, ...]] = {}
@@ -111,7 +112,9 @@ class RbacAuthorizer:
 
     def _refresh(self) -> None:
         live = self._live
-        seen = tuple([live.changes(resource) for resource in _RESOURCES])
+        if not self._counters:
+            self._counters = tuple(live.counter(resource) for resource in _RESOURCES)
+        seen = [count() for count in self._counters]
         if seen == self._seen:
             return
         old, self._seen = self._seen, seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -77,31 +77,53 @@ class Interceptor(Protocol):
 ManageFields = Callable[[Call, Obj, Obj | None, ResourceDef, Subresource | None, Convert | None], None]
 
 
+_Ask = Callable[[AdmissionRequest], Awaitable[None]]
+
+
 class AdmissionChain:
-    """All plugins in order, as one; a plugin is asked only in the stages that it has."""
+    """All plugins in order, as one; a plugin is asked only in the stages that it has, about what it is for."""
 
     def __init__(self, plugins: Sequence[AdmissionPlugin]) -> None:
         self.plugins = tuple(plugins)
-        self._mutating = [one.mutate for one in plugins if type(one).mutate is not Plugin.mutate]
-        self._validating = [one.validate for one in plugins if type(one).validate is not Plugin.validate]
+        self._mutating: dict[tuple[str, str], list[_Ask]] = {}
+        self._validating: dict[tuple[str, str], list[_Ask]] = {}
 
     async def mutate(self, request: AdmissionRequest) -> None:
         """Runs the mutating plugins; all of them once more if a webhook or policy changed the object."""
-        for mutate in self._mutating:
+        key = request.resource.group, request.resource.plural
+        plugins = self._mutating.get(key)
+        if plugins is None:
+            asked = [one for one in self._concerned(key) if type(one).mutate is not Plugin.mutate]
+            plugins = self._mutating[key] = [one.mutate for one in asked]
+        for mutate in plugins:
             await mutate(request)
         again = request.reinvocation
         if again is not None and again.wanted:
             again.running = True
-            for mutate in self._mutating:
+            for mutate in plugins:
                 await mutate(request)
 
     async def validate(self, request: AdmissionRequest) -> None:
-        for validate in self._validating:
+        key = request.resource.group, request.resource.plural
+        plugins = self._validating.get(key)
+        if plugins is None:
+            asked = [one for one in self._concerned(key) if type(one).validate is not Plugin.validate]
+            plugins = self._validating[key] = [one.validate for one in asked]
+        for validate in plugins:
             await validate(request)
+
+    def _concerned(self, key: tuple[str, str]) -> list[AdmissionPlugin]:
+        """Returns the plugins that may have something to say about a resource."""
+        resources = [getattr(one, "resources", None) for one in self.plugins]
+        return [one for one, own in zip(self.plugins, resources, strict=True) if own is None or key in own]
+
+
+# Names need to differ, not to be unguessable: upstream's are pseudo-random, too.
+_random = random.Random()
 
 
 def random_suffix() -> str:
-    return "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(SUFFIX_LENGTH))
+    return "".join(_random.choices(SUFFIX_ALPHABET, k=SUFFIX_LENGTH))
 
 
 def new_uid() -> str:
