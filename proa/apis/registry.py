@@ -121,8 +121,16 @@ class Strategy:
 class StatusStrategy:
     """How a subresource that shows the same object (status, approval, finalize, …) is updated. Pure."""
 
+    # Members that stay what they are, whatever is sent, and that `default` does not look at: the new object shares
+    # them with the old one.
+    shares: tuple[str, ...] = ()
+
     def __init__(self, main: Strategy) -> None:
         self.main = main
+
+    def default(self, obj: Obj) -> None:
+        """Fills in upstream's defaults of what this subresource can change."""
+        self.main.default(obj)
 
     def prepare_update(self, obj: Obj, old: Obj) -> None:
         """Keeps everything of `old` except the status (and the metadata a status update may change)."""

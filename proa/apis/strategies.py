@@ -54,6 +54,15 @@ def keep(obj: Obj, old: Obj, *keys: str) -> None:
             obj.pop(key, None)
 
 
+def share(obj: Obj, old: Obj, *keys: str) -> None:
+    """As `keep`, for members that nobody changes afterwards."""
+    for key in keys:
+        if key in old:
+            obj[key] = old[key]
+        else:
+            obj.pop(key, None)
+
+
 def keep_metadata(obj: Obj, old: Obj, *keys: str) -> None:
     """Makes parts of the metadata what they are in `old`."""
     keep(obj["metadata"], old["metadata"], *keys)
@@ -66,9 +75,14 @@ class SpecKept(StatusStrategy):
         keep(obj, old, "spec")
 
 
-class LabelsKept(SpecKept):
-    """A status update that leaves the labels alone, as for workloads."""
+class LabelsKept(StatusStrategy):
+    """A status update that leaves spec and labels alone, as for workloads: all that has defaults."""
+
+    shares = ("spec",)
+
+    def default(self, obj: Obj) -> None:
+        pass
 
     def prepare_update(self, obj: Obj, old: Obj) -> None:
-        super().prepare_update(obj, old)
+        share(obj, old, "spec")
         keep_metadata(obj, old, "labels")

@@ -6,6 +6,7 @@ A patch is applied to whatever is current, again after each conflict, unless it 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from proa.apis.apiextensions.custom_resources import CustomResourceStrategy
 from proa.apis.apiextensions.decoding import decoded as custom_decoded
@@ -88,8 +89,15 @@ class Patcher:
         patched, problems = apply_patch(request.patch_type, old, request.body, definition)
         if definition:
             mode = request.parameters.get("fieldValidation", "") or "Warn"
+            shared = _left_alone(sub, old, patched)
             obj, warnings = patched_into(
-                definition, patched, mode, patch=request.body, problems=problems, duplicates=request.duplicates
+                definition,
+                patched,
+                mode,
+                patch=request.body,
+                problems=problems,
+                duplicates=request.duplicates,
+                shared=shared,
             )
             call.warnings += warnings
         elif isinstance(patched, dict):
@@ -107,6 +115,14 @@ class Patcher:
             check_kind(obj, kind)
         except StatusError as error:
             raise unfit(request.body, error.message) from None
+
+
+def _left_alone(sub: Subresource | None, old: Obj, patched: Any) -> Obj:
+    """Returns the members that the subresource cannot change and the patch has not touched: they are as they should
+    be."""
+    if sub is None or sub.strategy is None or not isinstance(patched, dict):
+        return {}
+    return {key: old[key] for key in sub.strategy.shares if key in old and patched.get(key) is old[key]}
 
 
 def _judge_duplicates(request: ApiRequest, call: Call) -> None:

@@ -19,7 +19,7 @@ from proa.apis.podspec.scheduling import merge_label_keys
 from proa.apis.podspec.validate import pod_annotations, pod_spec
 from proa.apis.podspec.warnings import pod_warnings
 from proa.apis.registry import Requestor, StatusStrategy, Strategy, Subresource
-from proa.apis.strategies import keep, keep_metadata
+from proa.apis.strategies import keep, keep_metadata, share
 from proa.meta.errors import forbidden_field
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_for_change
@@ -152,8 +152,14 @@ def _tokens_without_account(spec: Obj) -> Errors:
 
 
 class PodStatusStrategy(StatusStrategy):
+    shares = ("spec",)
+
+    def default(self, obj: Obj) -> None:
+        if obj.get("status"):
+            _match_addresses(obj["status"])
+
     def prepare_update(self, obj: Obj, old: Obj) -> None:
-        keep(obj, old, "spec")
+        share(obj, old, "spec")
         keep_metadata(obj, old, "deletionTimestamp", "ownerReferences")
         status = obj.setdefault("status", {})
         keep(status, old.get("status") or {}, "qosClass")

@@ -173,12 +173,13 @@ class GenericStore:
         self.resource.strategy.default(obj)
         generated = not meta.get("name") and bool(meta.get("generateName"))
         await self._manage_fields(call, obj, None, None)
-        await self.shared.admission.mutate(self._admission(call, "CREATE", obj, None))
+        admission = self._admission(call, "CREATE", obj, None)
+        await self.shared.admission.mutate(admission)
         for attempt in range(_GENERATE_ATTEMPTS):
             if generated and attempt:
                 obj["metadata"].pop("name", None)
             try:
-                return await self._create_once(call, obj)
+                return await self._create_once(call, obj, admission)
             except StatusError as error:
                 if error.reason != "AlreadyExists" or not obj["metadata"].get("generateName"):
                     raise
@@ -186,7 +187,7 @@ class GenericStore:
                     raise _no_unique_name(error) from None
         raise AssertionError("unreachable")
 
-    async def _create_once(self, call: Call, obj: Obj) -> Written:
+    async def _create_once(self, call: Call, obj: Obj, admission: AdmissionRequest) -> Written:
         shared, resource, strategy = self.shared, self.resource, self.resource.strategy
         if obj["metadata"].get("resourceVersion") not in (None, "", "0"):
             raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
@@ -209,7 +210,8 @@ class GenericStore:
             ) + strategy.validate(obj)
             raise_if(self._stated_kind(obj), name, errors)
             call.warnings += strategy.warnings(obj, None)
-            await shared.admission.validate(self._admission(call, "CREATE", obj, None))
+            admission.name = call.name or name
+            await shared.admission.validate(admission)
             key = self.key(meta.get("namespace", ""), name)
             if call.dry_run:
                 if (existing := shared.store.current(key)) is not None:
@@ -293,22 +295,23 @@ class GenericStore:
     ) -> Written:
         shared, strategy = self.shared, self.resource.strategy
         binding = sub is not None and sub.name == "binding"
+        rules = sub.strategy if sub is not None and sub.strategy is not None else strategy
         if not binding:  # made from the stored object; nobody comes to own what it sets, as upstream
-            strategy.default(obj)
+            rules.default(obj)
             await self._manage_fields(call, obj, old, sub)
-        if not call.admitted:
-            await shared.admission.mutate(self._admission(call, "UPDATE", obj, old))
+        admission = None if call.admitted else self._admission(call, "UPDATE", obj, old)
+        if admission is not None:
+            await shared.admission.mutate(admission)
         self._match_version(call, entry, old, obj)
         metadata.prepare_update(obj, old)
         self._match_namespace(call, obj["metadata"])
         call.warnings += metadata.drop_duplicate_owners(obj)
-        rules = sub.strategy if sub is not None and sub.strategy is not None else strategy
         managed = obj["metadata"].get("managedFields")
         rules.prepare_update(obj, old)
         if managed and obj["metadata"].get("managedFields") != managed:
             obj["metadata"] = {**obj["metadata"], "managedFields": managed}
         if not binding:
-            strategy.default(obj)
+            rules.default(obj)
         now = rfc3339(shared.clock.now())
         if isinstance(rules, StatusStrategy):
             rules.stamp(obj, old, now)
@@ -324,8 +327,8 @@ class GenericStore:
             raise_if(self._stated_kind(obj), call.name, errors)
             if sub is None or sub.strategy is not None:
                 call.warnings += rules.warnings(obj, old)
-            if not call.admitted:
-                await shared.admission.validate(self._admission(call, "UPDATE", obj, old))
+            if admission is not None:
+                await shared.admission.validate(admission)
             if call.dry_run:
                 return Written(obj, None)
             if _unchanged(obj, old) and (self.forms is None or await self._stored_so(key, obj)):

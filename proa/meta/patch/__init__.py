@@ -14,7 +14,14 @@ from proa.meta.errors import INVALID, StatusError, bad_request
 from proa.meta.objects import Obj
 from proa.meta.patch import json_patch, merge, strategic
 from proa.meta.patch.show import go_value
-from proa.meta.schema.decode import IGNORE, STRICT, Mistyped, decode, duplicate_problems, strict_message
+from proa.meta.schema.decode import (
+    IGNORE,
+    STRICT,
+    Mistyped,
+    decode_around,
+    duplicate_problems,
+    strict_message,
+)
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -63,13 +70,15 @@ def patched_into(
     patch: Any = None,
     problems: Sequence[str] = (),
     duplicates: Sequence[str] = (),
+    shared: Obj | None = None,
 ) -> tuple[Obj, list[str]]:
     """Returns the patched document as an object in Go's form, with warnings, like `decode_into`.
 
-    `patch`, `problems` and `duplicates` are what the patch was. Raises the 422 StatusError, which names field `patch`.
+    `patch`, `problems` and `duplicates` are what the patch was. `shared` are members that are in that form already and
+    become the object's as they are. Raises the 422 StatusError, which names field `patch`.
     """
     try:
-        decoded, unknown = decode(definition, patched)
+        decoded, unknown = decode_around(definition, patched, shared or {})
     except Mistyped as problem:
         raise unfit(patch, str(problem)) from None
     found = duplicate_problems(duplicates) + list(problems) + unknown

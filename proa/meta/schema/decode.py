@@ -376,6 +376,15 @@ def decode(definition: str, obj: Any) -> tuple[Any, list[str]]:
     return decoder().decode(definition, obj)
 
 
+def decode_around(definition: str, obj: Any, done: Obj) -> tuple[Any, list[str]]:
+    """As `decode`, but the members in `done` are in Go's form and taken as they are."""
+    if not done:
+        return decode(definition, obj)
+    decoded, unknown = decode(definition, {key: item for key, item in obj.items() if key not in done})
+    decoded.update(done)
+    return {key: decoded[key] for key in catalog()[definition].fields if key in decoded}, unknown
+
+
 def decode_into(definition: str, obj: Any, mode: str = WARN, duplicates: Sequence[str] = ()) -> tuple[Obj, list[str]]:
     """Returns a new object in Go's form and the texts of warnings; the argument may share parts with the result.
 
