@@ -177,9 +177,10 @@ class ControlPlane:
         self.parts.append(simulated)
 
     async def _renew_certificates(self) -> None:
-        """Reissues what expires; later connections are served with the new certificate."""
+        """Reissues what expires; later connections are served with the new certificate. Tidies up, too."""
         while True:
             await asyncio.sleep(_RENEWAL_CHECK_SECONDS)
+            collector.catch_up()
             from proa.cluster import certificates
 
             issued = await asyncio.to_thread(certificates.ensure, self.cluster)
