@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -96,6 +97,7 @@ class Correlator:
         self._similar: _Lru[_Similar] = _Lru()
         self._buckets: _Lru[_Bucket] = _Lru()
         self._named_at = 0
+        self._offset = zlib.crc32(f"{component} {host}".encode()) & 0xFF
 
     def occurrence(
         self,
@@ -131,8 +133,9 @@ class Correlator:
         stamp = rfc3339(now)
         seen = self._seen.get(identity)
         if seen is None:
-            # Named after the moment, in nanoseconds; two within one get different names.
-            self._named_at = max(self._named_at + 1, int(seconds * 1e9))
+            # Named after the moment, in nanoseconds; two within one get different names. A moment is known to no more
+            # than 256 of them, which leaves room to keep two components apart.
+            self._named_at = max(self._named_at + 1, int(seconds * 1e9) + self._offset)
             seen = _Seen(f"{reference.get('name', '')}.{self._named_at:x}", 0, stamp)
         self._seen.keep(identity, seen)
         seen.count += 1

@@ -1,5 +1,5 @@
-"""What every cluster of ours holds beside upstream's bootstrap objects: the agents' rights, the service kube-dns, and
-the APIService of metrics.k8s.io (one that leads to a metrics-server is left alone).
+"""What every cluster of ours holds beside upstream's bootstrap objects: the agents' rights, the service kube-dns, the
+default storage class, and the APIService of metrics.k8s.io (one that leads to a metrics-server is left alone).
 
 As with kubeadm, a bootstrap token lets a new node ask for its certificates, and nodes renew them without being asked.
 """
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from proa.apis.metrics import resources as metrics
+from proa.apis.storage import local_path
 from proa.client.interface import MERGE_PATCH, Client
-from proa.client.resources import APISERVICES, CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICES
+from proa.client.resources import APISERVICES, CLUSTERROLEBINDINGS, CLUSTERROLES, SERVICES, STORAGECLASSES
 from proa.cluster.state import AGENTS_GROUP
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVR
@@ -50,6 +51,7 @@ _ROLES: dict[str, list[Obj]] = {
             "verbs": ["approve"],
         },
     ],
+    "proa:local-path-provisioner": local_path.rules(),
 }
 _BOOTSTRAPPERS = {"apiGroup": _RBAC, "kind": "Group", "name": "system:bootstrappers:proa"}
 _REQUESTS = "system:certificates.k8s.io:certificatesigningrequests"
@@ -68,6 +70,11 @@ _SUBJECTS = {
     "proa:kubelet-serving-approver": {
         "kind": "ServiceAccount",
         "name": "kubelet-serving-approver",
+        "namespace": "kube-system",
+    },
+    "proa:local-path-provisioner": {
+        "kind": "ServiceAccount",
+        "name": "local-path-provisioner",
         "namespace": "kube-system",
     },
 }
@@ -123,6 +130,7 @@ async def ensure(client: Client, dns_address: str) -> None:
         _create(client, SERVICES, dns_service(dns_address)),
         _create(client, CLUSTERROLES, metrics.reader_role()),
         _create(client, APISERVICES, metrics.api_service()),
+        _create(client, STORAGECLASSES, local_path.storage_class()),
     )
 
 

@@ -56,7 +56,7 @@ class AgentConfig:
     key: str
     serving_certificate: str
     serving_key: str
-    directory: str  # volumes, pod logs
+    directory: str  # volumes of pods, local-path volumes, pod logs
     runtime_socket: str
     cni_config: str
     cni_state: str
@@ -95,6 +95,7 @@ def kubelet_options(config: AgentConfig) -> KubeletOptions:
         runtime_address=f"unix://{config.runtime_socket}",
         root=directory / "kubelet",
         logs=directory / "pod-logs",
+        local_volumes=directory / "local-path",
         port=config.kubelet_port,
         certificate_file=Path(config.serving_certificate),
         key_file=Path(config.serving_key),

@@ -28,8 +28,9 @@ def controller_options(cluster: Cluster) -> Options:
 def own_controllers() -> Sequence[Callable[[Any], Any]]:
     """Returns the controllers that upstream's controller manager does not have, and clusters of ours do."""
     from proa.controllers.certificates.run import KubeletServingApprover
+    from proa.controllers.localpath.run import LocalPathProvisioner
 
-    return (KubeletServingApprover,)
+    return (KubeletServingApprover, LocalPathProvisioner)
 
 
 def cloud_controllers(cluster: Cluster) -> Sequence[Callable[[Any], Any]]:

@@ -80,8 +80,12 @@ def _selected(pod: Obj, node: Obj) -> bool:
         return False
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if not required:
-        return True
+    return not required or matches_node_selector(required, node)
+
+
+def matches_node_selector(required: Obj, node: Obj) -> bool:
+    """Tells whether a NodeSelector chooses the node: any of its terms."""
+    labels = labels_of(node)
     return any(_term_matches(term, labels, node) for term in required.get("nodeSelectorTerms") or [])
 
 

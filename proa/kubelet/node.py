@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from proa.apis.storage.local_path import FOLDER_ANNOTATION
 from proa.kubelet.cri.types import Condition, Image, Version
 from proa.kubelet.options import KubeletOptions
 from proa.meta.objects import Obj
@@ -96,6 +97,8 @@ def new_node(options: KubeletOptions) -> Obj:
     if options.provider_id:
         spec["providerID"] = options.provider_id
     annotations = {"volumes.kubernetes.io/controller-managed-attach-detach": "true", **options.annotations}
+    if options.local_volumes is not None:
+        annotations[FOLDER_ANNOTATION] = str(options.local_volumes)
     return {
         "apiVersion": "v1",
         "kind": "Node",

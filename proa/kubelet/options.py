@@ -10,8 +10,9 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeletOptions:
     """`node_ips` are the node's own addresses, the first the main one. `root` holds volumes and per-pod files, `logs`
-    the pods' logs. `cgroup_root` is a cgroup path (such as `/proa/node-1`) below which all pods of this node live;
-    `manage_cgroups` false leaves cgroups of pods alone (for a runtime that runs nothing).
+    the pods' logs; `local_volumes` holds the directories of local-path volumes, if the node offers any. `cgroup_root`
+    is a cgroup path (such as `/proa/node-1`) below which all pods of this node live; `manage_cgroups` false leaves
+    cgroups of pods alone (for a runtime that runs nothing).
 
     The HTTPS server listens on `port` if `certificate_file`, `key_file` and `client_ca_file` are given. Memory is in
     bytes, cpu in milli-cores. `cpu_capacity_milli` and `memory_capacity_bytes` 0 stand for the machine's own.
@@ -22,6 +23,7 @@ class KubeletOptions:
     runtime_address: str = "unix:///run/containerd/containerd.sock"
     root: Path = Path("/var/lib/kubelet")
     logs: Path = Path("/var/log/pods")
+    local_volumes: Path | None = None
     port: int = 10250
     listen_address: str = "0.0.0.0"
     certificate_file: Path | None = None

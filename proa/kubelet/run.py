@@ -33,7 +33,10 @@ from proa.kubelet.options import KubeletOptions
 from proa.kubelet.podspec import POD_GRACE
 from proa.kubelet.references import References
 from proa.kubelet.volumes import images
+from proa.kubelet.volumes.claims import Claims
+from proa.kubelet.volumes.local_path import LocalPaths
 from proa.kubelet.volumes.manager import VolumeManager
+from proa.kubelet.volumes.users import Users
 from proa.kubelet.watcher import RuntimeWatcher
 from proa.kubelet.worker import PodWorker
 from proa.meta.objects import Obj, uid_of
@@ -75,7 +78,10 @@ class Kubelet:
             lambda: self._nodes.get(options.node_name),
         )
         self.pods: Informer = informers.informer(PODS, field_selector=f"spec.nodeName={options.node_name}")
-        self.volumes = VolumeManager(options.root, client, self.references, self.facts, clock)
+        users = Users()
+        self.local_paths = LocalPaths(options.local_volumes, options.node_name, client, informers, recorder, users)
+        claims = Claims(client, self.references, self.node, users, self.local_paths)
+        self.volumes = VolumeManager(options.root, client, self.references, self.facts, clock, claims)
         self.context = Context(
             client=client,
             runtime=runtime,
@@ -136,7 +142,9 @@ class Kubelet:
                 self.volumes.image_mounts = images.ImageMounts(self.options.runtime_address, self.runtime)
         await self.heartbeat.register()
         await self._listen()
-        for work in (self.heartbeat.run(), self.heartbeat.keep_lease(), self.watcher.run(), self._take_pods()):
+        heartbeat = self.heartbeat
+        works = heartbeat.run(), heartbeat.keep_lease(), self.watcher.run(), self._take_pods(), self.local_paths.run()
+        for work in works:
             self._background.append(asyncio.create_task(work))
 
     async def _listen(self) -> None:

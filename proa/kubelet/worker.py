@@ -353,8 +353,7 @@ class PodWorker:
             self._volumes_delay = _VOLUME_RETRY_SECONDS_FIRST
             self._volumes_retry_at = 0.0
         except VolumeError as error:
-            text = f'MountVolume.SetUp failed for volume "{error.volume}" : {error}'
-            self.context.tell(pod, None, "Warning", "FailedMount", text)
+            self.context.tell(pod, None, "Warning", "FailedMount", str(error))
             self._volumes_dirty = True
             self._volumes_retry_at = self.context.seconds() + self._volumes_delay
             self._volumes_delay = min(_VOLUME_RETRY_SECONDS_MAX, self._volumes_delay * 2)

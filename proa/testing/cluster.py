@@ -25,7 +25,7 @@ from proa.client.informer import SharedInformers
 from proa.client.interface import STRATEGIC_PATCH, DeleteOptions, ListOptions, UserInfo
 from proa.client.local import LocalClient
 from proa.client.observing import ObservingClient
-from proa.client.resources import APISERVICES, CLUSTERROLES
+from proa.client.resources import APISERVICES, CLUSTERROLEBINDINGS, CLUSTERROLES, STORAGECLASSES
 from proa.kubelet.simulated import Group, Life, NodeTemplate, SimulatedNodes
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVK, GVR, split_api_version
@@ -131,18 +131,20 @@ class Cluster:
     async def _start_controllers(self) -> None:
         from proa.apis.metrics.resources import api_service, reader_role
         from proa.cloud.controllers import controllers as cloud_controllers
+        from proa.controllers.localpath.run import LocalPathProvisioner
         from proa.controllers.manager import Manager, service_account
         from proa.controllers.runtime import Options as ControllerOptions
         from proa.scheduler.run import Scheduler
 
         await self.client.create(CLUSTERROLES, reader_role())
         await self.client.create(APISERVICES, api_service())
+        await self._add_local_path()
         self.manager = manager = Manager(
             self._informers,
             self.clock,
             lambda name: LocalClient(self.server.api, service_account(name)),
             ControllerOptions(root_ca=self._root_ca()),
-            extra=cloud_controllers("local", BALANCER_RANGE),
+            extra=(LocalPathProvisioner, *cloud_controllers("local", BALANCER_RANGE)),
         )
         await manager.start()
         self._parts.push_async_callback(manager.stop)
@@ -152,6 +154,14 @@ class Cluster:
         await self._informers.start()
         await scheduler.start()
         self._parts.push_async_callback(scheduler.stop)
+
+    async def _add_local_path(self) -> None:
+        from proa.apis.storage.local_path import storage_class
+        from proa.cluster import addons
+
+        await self.client.create(STORAGECLASSES, storage_class())
+        await self.client.create(CLUSTERROLES, addons.role("proa:local-path-provisioner"))
+        await self.client.create(CLUSTERROLEBINDINGS, addons.binding("proa:local-path-provisioner"))
 
     def _scheduler_options(self) -> dict[str, Any]:
         file, plugins = self._scheduler_files

@@ -14,6 +14,7 @@ from proa.apis.apps.workloads import (
     rollout_number,
     template_labels,
 )
+from proa.apis.core.claims import claim_spec
 from proa.apis.define import columns, resource
 from proa.apis.fields import (
     Errors,
@@ -82,11 +83,15 @@ class StatefulSetStrategy(LabelNamed, WithStatus):
         default_pod_spec(spec.setdefault("template", {}).setdefault("spec", {}))
 
     def validate(self, obj: Obj) -> Errors:
-        return _spec(obj.get("spec") or {}, "spec")
+        spec = obj.get("spec") or {}
+        errors = _spec(spec, "spec")
+        for index, claim in enumerate(spec.get("volumeClaimTemplates") or []):
+            errors += claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
+        return errors
 
     def validate_update(self, obj: Obj, old: Obj) -> Errors:
         spec, before = obj.get("spec") or {}, old.get("spec") or {}
-        errors = self.validate(obj)
+        errors = _spec(spec, "spec")  # claim templates can't change, and those of an old object may be any
         kept = [{key: value for key, value in each.items() if key not in _MUTABLE} for each in (spec, before)]
         if not same(*kept):
             errors.append(forbidden_field("spec", _IMMUTABLE))
@@ -138,8 +143,20 @@ def _selected_template(spec: Obj, path: str) -> Errors:
     else:
         errors += matches_template(matcher, template, f"{path}.template")
         errors += label_map(template_labels(template), f"{path}.template.labels")
-        errors += pod_template(template, f"{path}.template")
+        errors += pod_template(_with_claims(template, spec), f"{path}.template")
     return errors + always_restarting(template.get("spec") or {}, f"{path}.template.spec", "StatefulSet")
+
+
+def _with_claims(template: Obj, spec: Obj) -> Obj:
+    """Returns the template with the volumes that its pods will have: one of each claim template, before all others."""
+    claims = spec.get("volumeClaimTemplates") or ()
+    claim_names = dict.fromkeys((one.get("metadata") or {}).get("name") or "" for one in claims)
+    if not claim_names:
+        return template
+    pod = template.get("spec") or {}
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claim_names]
+    volumes += [one for one in pod.get("volumes") or () if one.get("name") not in claim_names]
+    return {**template, "spec": {**pod, "volumes": volumes}}
 
 
 def _update_strategy(strategy: Obj, path: str) -> Errors:

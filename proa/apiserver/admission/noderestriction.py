@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from proa.apis.storage.local_path import DIRECTORY_FINALIZER, is_local_path, is_on
 from proa.apiserver.admission.base import Plugin, is_mirror, name_of_request, refusal
 from proa.apiserver.authz.node import node_name, pod_references
 from proa.apiserver.contracts import AdmissionRequest
@@ -49,6 +50,7 @@ class NodeRestriction(Plugin):
             ("", "nodes", ""): self._node,
             ("", "nodes", "status"): self._node,
             ("", "persistentvolumeclaims", "status"): _claim_status,
+            ("", "persistentvolumes", ""): _local_volume,
             ("coordination.k8s.io", "leases", ""): _own_name,
             ("storage.k8s.io", "csinodes", ""): _own_name,
             ("resource.k8s.io", "resourceslices", ""): _own_slice,
@@ -159,6 +161,22 @@ def _claim_status(request: AdmissionRequest, node: str) -> None:
     if rest[0] != rest[1] or specs[0] != specs[1]:
         allowed = "status.capacity and status.conditions"
         raise refusal(request, f"node {node!r} is not allowed to update fields other than {allowed}")
+
+
+def _local_volume(request: AdmissionRequest, node: str) -> None:
+    """A node may say that it holds a local-path volume's directory, or holds it no longer."""
+    old, new = request.old or {}, request.obj or {}
+    held = [set(metadata(one).get("finalizers") or ()) for one in (old, new)]
+    own = request.operation == "UPDATE" and is_local_path(old) and is_on(old, node)
+    if not own or (held[0] ^ held[1]) - {DIRECTORY_FINALIZER} or _without_finalizers(old) != _without_finalizers(new):
+        allowed = f"the finalizer {DIRECTORY_FINALIZER} of volumes of its own"
+        raise refusal(request, f"node {node!r} is not allowed to change anything but {allowed}")
+
+
+def _without_finalizers(obj: Obj) -> Obj:
+    bookkeeping = ("finalizers", "managedFields", "resourceVersion")
+    kept = {key: value for key, value in metadata(obj).items() if key not in bookkeeping}
+    return {**obj, "metadata": kept}
 
 
 def check_eviction(user: UserInfo, pod: Obj) -> None:

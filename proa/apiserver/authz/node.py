@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from proa.apis.rbac.evaluate import Rule, compile_rules
+from proa.apis.storage.local_path import NODE_LABEL, is_local_path, is_on, node_label
 from proa.apiserver.contracts import Attributes, Decision
 from proa.apiserver.live import Live, LiveIndex
 from proa.client.interface import UserInfo
@@ -21,11 +22,15 @@ from proa.client.resources import (
 )
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, name_of, namespace_of
-from proa.meta.selectors import parse_fields
+from proa.meta.selectors import parse_fields, parse_labels
 
 NODES_GROUP = "system:nodes"
 NODE_USER_PREFIX = "system:node:"
 _READ = ("get", "list", "watch")
+_BESIDE_ROLE = {
+    ("certificates.k8s.io", "clustertrustbundles"): _READ,
+    ("", "persistentvolumes"): ("list", "watch", "patch"),
+}
 _LEASE_NAMESPACE = "kube-node-lease"
 
 
@@ -48,7 +53,7 @@ class NodeAuthorizer:
             ("", "secrets"): self._read_related("secrets"),
             ("", "configmaps"): self._read_related("configmaps"),
             ("", "persistentvolumeclaims"): self._claim,
-            ("", "persistentvolumes"): self._get_related("persistentvolumes"),
+            ("", "persistentvolumes"): self._volume,
             ("resource.k8s.io", "resourceclaims"): self._get_related("resourceclaims"),
             ("storage.k8s.io", "volumeattachments"): self._attachment,
             ("", "serviceaccounts"): self._account,
@@ -68,8 +73,9 @@ class NodeAuthorizer:
         return Decision(not refusal, refusal)
 
     def _allowed_by_role(self, one: Attributes) -> bool:
-        if (one.group, one.resource) == ("certificates.k8s.io", "clustertrustbundles") and one.verb in _READ:
-            return True  # not in the role, since these are served only where they are asked for
+        # Not in the role: what is served only where it is asked for, and what nodes may do with local-path volumes.
+        if one.verb in _BESIDE_ROLE.get((one.group, one.resource), ()):
+            return True
         changes = self._live.changes(CLUSTERROLES)
         if changes != self._rules_seen:
             role = self._live.get(CLUSTERROLES, "system:node")
@@ -98,6 +104,17 @@ class NodeAuthorizer:
         if one.verb != "get" and not (one.subresource == "status" and one.verb in ("update", "patch")):
             return "can only get individual resources of this type, and write their status"
         return self._related("persistentvolumeclaims", one, node)
+
+    def _volume(self, one: Attributes, node: str) -> str:
+        if one.verb in ("list", "watch") and not one.name:
+            if _labelled(one.label_selector, NODE_LABEL) == node_label(node):
+                return ""
+            return f"can only list and watch volumes with a label selector {NODE_LABEL} of its own name"
+        if one.verb == "patch" and not one.subresource:
+            # What it may change is for the NodeRestriction admission to judge.
+            found = self._live.get(PERSISTENTVOLUMES, one.name)
+            return "" if found and is_local_path(found) and is_on(found, node) else _no_relation(node, one)
+        return self._get_related("persistentvolumes")(one, node)
 
     def _account(self, one: Attributes, node: str) -> str:
         if one.subresource == "token" and one.verb != "create":
@@ -240,6 +257,13 @@ def _volume_secrets(spec: Obj, namespace: str) -> Iterator[tuple[str, str]]:
 def _selected(field_selector: str, field: str) -> str:
     try:
         return parse_fields(field_selector).exact(field) or "" if field_selector else ""
+    except StatusError:
+        return ""
+
+
+def _labelled(label_selector: str, label: str) -> str:
+    try:
+        return parse_labels(label_selector).exact(label) or "" if label_selector else ""
     except StatusError:
         return ""
 

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from proa.client.interface import Client
-from proa.client.resources import CLUSTERTRUSTBUNDLES, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, SECRETS
-from proa.kubelet.environment import ConfigError, NodeFacts, expand
+from proa.client.resources import CLUSTERTRUSTBUNDLES, CONFIGMAPS, SECRETS
+from proa.kubelet.environment import ConfigError, NodeFacts
 from proa.kubelet.podspec import containers_of
 from proa.kubelet.references import Reference, References
 from proa.kubelet.volumes import mounts
 from proa.kubelet.volumes.bundles import wants_bundles
+from proa.kubelet.volumes.claims import Claims, Unready, Unusable
+from proa.kubelet.volumes.host import host_path
 from proa.kubelet.volumes.images import FOLDER as IMAGES
 from proa.kubelet.volumes.images import ImageMounts
 from proa.kubelet.volumes.payload import claim_name, payload, references_of, token_requests
+from proa.kubelet.volumes.subpath import bind_sub_path, sub_path
 from proa.kubelet.volumes.tokens import Tokens
 from proa.kubelet.volumes.writer import write_files
 from proa.meta.errors import StatusError
@@ -44,23 +47,30 @@ _PROPAGATION = {"HostToContainer": "PROPAGATION_HOST_TO_CONTAINER", "Bidirection
 
 
 class VolumeError(Exception):
-    """A volume can't be made (yet); `volume` names it."""
+    """A volume can't be made (yet); the text is that of the event."""
 
-    def __init__(self, volume: str, message: str) -> None:
-        super().__init__(message)
-        self.volume = volume
+
+def _failed(volume: str, why: str, failed: str = "MountVolume.SetUp failed") -> VolumeError:
+    return VolumeError(f'{failed} for volume "{volume}" : {why}')
 
 
 class VolumeManager:
     """The volumes of all pods of one node."""
 
     def __init__(
-        self, root: Path, client: Client, references: References, facts: Callable[[], NodeFacts], clock: Clock
+        self,
+        root: Path,
+        client: Client,
+        references: References,
+        facts: Callable[[], NodeFacts],
+        clock: Clock,
+        claims: Claims,
     ) -> None:
         self._root = root
         self._client = client
         self._references = references
         self._facts = facts
+        self._claims = claims
         self._tokens = Tokens(client, clock)
         # Mounts image volumes for a runtime that can't; None: it can, or nothing can.
         self.image_mounts: ImageMounts | None = None
@@ -90,26 +100,33 @@ class VolumeManager:
         try:
             lookup = await self.lookup(pod)
         except StatusError as error:
-            raise VolumeError(volumes[0]["name"], error.message) from None
+            raise _failed(volumes[0]["name"], error.message) from None
         paths: dict[str, Path] = {}
         for volume in volumes:
             try:
                 paths[volume["name"]] = await self._make(pod, volume, lookup)
+            except Unready as error:
+                name = volume["name"]
+                text = f"unmounted volumes=[{name}], unattached volumes=[], failed to process volumes=[{name}]: {error}"
+                raise VolumeError(f"Unable to attach or mount volumes: {text}") from None
+            except Unusable as error:
+                raise _failed(error.volume, str(error), error.failed) from None
             except (ConfigError, OSError) as error:
-                raise VolumeError(volume["name"], str(error)) from None
+                raise _failed(volume["name"], str(error)) from None
             except StatusError as error:
-                raise VolumeError(volume["name"], error.message) from None
+                raise _failed(volume["name"], error.message) from None
         return paths
 
     async def _make(self, pod: Obj, volume: Obj, lookup: Callable[[str, str], Obj | None]) -> Path:
         if "hostPath" in volume:
-            return _host_path(volume["hostPath"])
+            return host_path(volume["hostPath"])
         if "image" in volume:
             return Path()  # mounted by the runtime itself, see `launch.py`
         if claim_name(pod, volume):
-            path: Path = await self._claimed(pod, volume)
-            await asyncio.to_thread(_own, path, pod)
-            return path
+            mounted = await self._claims.mount(pod, volume)
+            if mounted.owned and not _is_read_only(volume):
+                await asyncio.to_thread(_own, mounted.path, pod)
+            return mounted.path
         kind = next((key for key in _KINDS if volume.get(key) is not None), None)
         if kind is None:
             unknown = ", ".join(key for key in volume if key != "name")
@@ -135,21 +152,6 @@ class VolumeManager:
                 return []
             raise
 
-    async def _claimed(self, pod: Obj, volume: Obj) -> Path:
-        name = claim_name(pod, volume)
-        claim = await self._references.get(Reference(PERSISTENTVOLUMECLAIMS, namespace_of(pod), name))
-        if claim is None:
-            raise ConfigError(f'persistentvolumeclaim "{name}" not found')
-        bound = (claim.get("spec") or {}).get("volumeName")
-        if not bound or (claim.get("status") or {}).get("phase") != "Bound":
-            raise ConfigError(f'persistentvolumeclaim "{name}" is not bound')
-        spec = (await self._client.get(PERSISTENTVOLUMES, bound)).get("spec") or {}
-        if spec.get("hostPath"):
-            return _host_path(spec["hostPath"])
-        if not spec.get("local"):
-            raise ConfigError(f'no volume plugin for persistentvolume "{bound}"')
-        return _existing(Path(spec["local"]["path"]))
-
     # ------------------------------------------------------------ mounts of a container
 
     async def mount_images(self, pod: Obj, images: Mapping[str, dict[str, Any]]) -> dict[str, Path]:
@@ -172,22 +174,22 @@ class VolumeManager:
 
         `images` are CRI's ImageSpecs of the image volumes, by volume name.
         """
-        read_only = {one["name"] for one in (pod.get("spec") or {}).get("volumes") or [] if "image" in one}
         result = []
+        read_only = {one["name"] for one in (pod.get("spec") or {}).get("volumes") or () if _is_read_only(one)}
         for index, mount in enumerate(container.get("volumeMounts") or []):
             source = paths.get(mount["name"])
             if source is None:
                 raise ConfigError(f"volume {mount['name']} of container {container['name']} is not mounted")
             if mount.get("recursiveReadOnly") == "Enabled":
                 raise ConfigError("the container runtime of this node does not support recursive read-only mounts")
-            sub_path = _sub_path(mount, variables)
+            path = sub_path(mount, variables)
             if mount["name"] in images:
-                shown = {"image": images[mount["name"]], "image_sub_path": sub_path, "readonly": True}
+                shown = {"image": images[mount["name"]], "image_sub_path": path, "readonly": True}
                 result.append({"container_path": mount["mountPath"], **shown})
                 continue
-            if sub_path:
+            if path:
                 place = self.pod_folder(uid_of(pod)) / "volume-subpaths" / mount["name"] / container["name"]
-                source = _bind_sub_path(source, sub_path, place / str(index), mount["name"])
+                source = bind_sub_path(source, path, place / str(index), mount["name"])
             target = mount["mountPath"]
             result.append(
                 {
@@ -212,6 +214,7 @@ class VolumeManager:
     async def remove(self, uid: str) -> None:
         """Unmounts and removes everything of a pod that no container uses any more."""
         self._tokens.forget(uid)
+        self._claims.release(uid)
         folder = self.pod_folder(uid)
         if self.image_mounts is not None:
             await self.image_mounts.unmount_all(self._volumes(uid))
@@ -222,6 +225,10 @@ class VolumeManager:
         """The uids of pods that have a folder on this node."""
         folder = self._root / "pods"
         return {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _is_read_only(volume: Obj) -> bool:
+    return "image" in volume or bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
 
 
 def _remove(folder: Path) -> None:
@@ -290,98 +297,3 @@ def _give(path: Path, group: int, bits: int) -> None:
         return
     os.chown(path, -1, group)
     path.chmod(stat.S_IMODE(found.st_mode) | bits)
-
-
-_TYPES: dict[str, tuple[Callable[[int], bool], str]] = {
-    "Directory": (stat.S_ISDIR, "a directory"),
-    "DirectoryOrCreate": (stat.S_ISDIR, "a directory"),
-    "File": (stat.S_ISREG, "a file"),
-    "FileOrCreate": (stat.S_ISREG, "a file"),
-    "Socket": (stat.S_ISSOCK, "a socket file"),
-    "CharDevice": (stat.S_ISCHR, "a character device"),
-    "BlockDevice": (stat.S_ISBLK, "a block device"),
-}
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise ConfigError(f'path "{path}" does not exist')
-    return path
-
-
-def _host_path(source: Obj) -> Path:
-    path, kind = Path(source["path"]), source.get("type") or ""
-    if not kind:
-        if not path.exists():
-            path.mkdir(parents=True, mode=0o755)
-        return path
-    if kind == "DirectoryOrCreate" and not path.exists():
-        path.mkdir(parents=True, mode=0o755)
-    elif kind == "FileOrCreate" and not path.exists():
-        path.touch(mode=0o644)
-    matches, shown = _TYPES[kind]
-    if not path.exists() or not matches(path.stat().st_mode):
-        raise ConfigError(f"hostPath type check failed: {path} is not {shown}")
-    return path
-
-
-# ---------------------------------------------------------------- sub-paths
-
-
-def _sub_path(mount: Obj, variables: Mapping[str, str]) -> str:
-    path = mount.get("subPath") or ""
-    if mount.get("subPathExpr"):
-        path = expand(mount["subPathExpr"], variables)
-        if "$(" in path:
-            raise ConfigError(f"missing value for subPathExpr {mount['subPathExpr']}")
-    if path.startswith("/"):
-        raise ConfigError(f"error SubPath `{path}` must not be an absolute path")
-    if ".." in path.split("/"):
-        raise ConfigError(f"unable to provision SubPath `{path}`: must not contain '..'")
-    return str(path)
-
-
-def _bind_sub_path(volume: Path, sub_path: str, place: Path, name: str) -> Path:
-    """Mounts a path of the volume at `place`. Links may lead within the volume, never out, even if they change."""
-    root = volume.resolve()
-    wanted = root / sub_path
-    descriptor = _open_inside(root, _resolve_inside(root, wanted, name), create=not wanted.exists())
-    try:
-        if place.exists():
-            mounts.unmount(place)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            place.mkdir(exist_ok=True)
-        else:
-            place.touch()
-        mounts.bind_descriptor(descriptor, place)
-    finally:
-        os.close(descriptor)
-    return place
-
-
-def _resolve_inside(root: Path, path: Path, name: str) -> Path:
-    resolved = path.resolve()
-    if resolved != root and root not in resolved.parents:
-        raise ConfigError(f'failed to create subPath of volumeMount "{name}": it leads out of the volume')
-    return resolved.relative_to(root)
-
-
-def _open_inside(root: Path, relative: Path, create: bool = False) -> int:
-    """Opens a path below `root` step by step without following a link; the caller closes the descriptor."""
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(root, flags)
-    for part in relative.parts:
-        if create:
-            try:
-                os.mkdir(part, dir_fd=descriptor)
-                os.chmod(part, stat.S_IMODE(os.stat(root).st_mode), dir_fd=descriptor)
-            except FileExistsError:
-                pass
-        below = os.open(part, flags, dir_fd=descriptor)
-        os.close(descriptor)
-        descriptor = below
-        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise ConfigError(f"{relative} is a symbolic link")
-    return descriptor

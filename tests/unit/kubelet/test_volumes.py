@@ -12,8 +12,9 @@ import pytest
 from proa.client.resources import CONFIGMAPS, PERSISTENTVOLUMECLAIMS, SECRETS
 from proa.kubelet.environment import ConfigError, NodeFacts
 from proa.kubelet.references import Reference
-from proa.kubelet.volumes.manager import _host_path, _open_inside, _resolve_inside, _sub_path
+from proa.kubelet.volumes.host import host_path
 from proa.kubelet.volumes.payload import File, TokenRequest, payload, references_of
+from proa.kubelet.volumes.subpath import _open_inside, _resolve_inside, sub_path
 from proa.kubelet.volumes.writer import write_files
 
 from .shapes import pod
@@ -128,17 +129,17 @@ def test_files_change_at_once(tmp_path: Path) -> None:
 
 
 def test_host_paths_are_of_their_type(tmp_path: Path) -> None:
-    assert _host_path({"path": str(tmp_path / "d"), "type": "DirectoryOrCreate"}).is_dir()
-    assert _host_path({"path": str(tmp_path / "f"), "type": "FileOrCreate"}).is_file()
+    assert host_path({"path": str(tmp_path / "d"), "type": "DirectoryOrCreate"}).is_dir()
+    assert host_path({"path": str(tmp_path / "f"), "type": "FileOrCreate"}).is_file()
     for kind, path in (("File", tmp_path / "d"), ("Directory", tmp_path / "none"), ("Socket", tmp_path / "f")):
         with pytest.raises(ConfigError, match="hostPath type check failed"):
-            _host_path({"path": str(path), "type": kind})
+            host_path({"path": str(path), "type": kind})
 
 
 @pytest.mark.parametrize("path", ["/abs", "../up", "a/../../b"])
 def test_sub_paths_stay_inside(path: str) -> None:
     with pytest.raises(ConfigError):
-        _sub_path({"subPathExpr": "$(P)"}, {"P": path})
+        sub_path({"subPathExpr": "$(P)"}, {"P": path})
 
 
 def test_a_link_leads_no_sub_path_out_of_the_volume(tmp_path: Path) -> None:

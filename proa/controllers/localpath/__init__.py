@@ -1,0 +1,1 @@
+"""Provisions local-path volumes: PersistentVolumes for directories that their node makes and removes."""
