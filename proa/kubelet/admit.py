@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from proa.apis.podspec.resources import is_extended
 from proa.kubelet.podspec import containers_of, is_terminal
 from proa.kubelet.resources import pod_requests
 from proa.meta.objects import Obj, labels_of, name_of
@@ -55,6 +56,8 @@ def rejection(pod: Obj, others: Iterable[Obj], node: Obj, *, apparmor: bool = Tr
             for resource, amount in {**pod_requests(other), "pods": _MILLI}.items():
                 used[resource] = used.get(resource, 0) + amount
     for resource, amount in sorted(wanted.items()):
+        if resource not in allocatable and is_extended(resource):
+            continue  # not of this node's own making: an extender's, or served by devices
         capacity = parse(allocatable.get(resource) or 0).milli_value
         taken = used.get(resource, 0)
         if amount and taken + amount > capacity:

@@ -14,7 +14,7 @@ from proa.client.resources import PODS
 from proa.client.series import SeriesRecorder
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, is_deleted, metadata, name_of, namespace_of, uid_of
-from proa.scheduler.steps import DEFAULT_BINDER, Change, Refused, Steps, Until
+from proa.scheduler.steps import DEFAULT_BINDER, Change, Refused, Step, Steps, Until
 from proa.util.clock import Clock, rfc3339
 
 if TYPE_CHECKING:
@@ -81,11 +81,16 @@ class Effects:
             self.event(pod.obj, "Normal", "Scheduled", "Binding", note, once=True)
             return
         current = self._newest(pod)
-        engine.unbind(pod, self._clock.monotonic(), current, problem.plugins)
+        undo = engine.unbind(pod, self._clock.monotonic(), current, problem.plugins)
         self._wake()
         if current is not None and not (current.get("spec") or {}).get("nodeName"):
             self.event(current, "Warning", "FailedScheduling", "Scheduling", problem.message)
             await self.set_condition(current, _unscheduled(current, problem), "")
+        for steps in undo:
+            try:
+                await self.carry_out(pod.obj, steps)
+            except _FAILURES as error:
+                log.warning("scheduler: %s", error)
 
     async def _permitted(self, engine: Engine, decision: Bind) -> Refuse | None:
         """Waits for permission; returns why it was not given."""
@@ -117,7 +122,7 @@ class Effects:
             await self._expect(pod, node)
         for name, steps in before:
             try:
-                await self.carry_out(steps)
+                await self.carry_out(pod.obj, steps)
             except _FAILURES as error:
                 return _failed(f'running PreBind plugin "{name}": {error}')
         return await self._bind(engine, calls, pod, node)
@@ -153,7 +158,7 @@ class Effects:
                     return None
                 steps = plugin.bind(pod, node, engine.columns)
                 if steps is not None:
-                    await self.carry_out(steps)
+                    await self.carry_out(pod.obj, steps)
                     return None
             except _FAILURES as error:
                 name = plugin.name if plugin is not None else DEFAULT_BINDER
@@ -170,23 +175,32 @@ class Effects:
         }
         await self._client.create(PODS, binding, pod.namespace, name=name, subresource="binding")
 
-    async def carry_out(self, steps: Steps) -> None:
-        """Takes steps one after the other; raises Refused, StatusError and errors of the connection."""
+    async def carry_out(self, pod: Obj, steps: Steps) -> None:
+        """Takes steps one after the other; raises Refused, StatusError and errors of the connection, after a generator
+        had its chance to deal with them."""
         if not isinstance(steps, Generator):
             for step in steps:
-                await self._take(step)
+                await self._take(pod, step)
             return
         try:
             step = next(steps)
             while True:
-                step = steps.send(await self._take(step))
+                try:
+                    answer = await self._take(pod, step)
+                except _FAILURES as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
         except StopIteration:
             return
 
-    async def _take(self, step: Change | Until) -> Obj | None:
+    async def _take(self, pod: Obj, step: Step) -> Obj | None:
         if isinstance(step, Change):
             return await self.change(step)
-        await self._wait(step)
+        if isinstance(step, Until):
+            await self._wait(step)
+        else:
+            self.event(pod, step.type, step.reason, step.action, step.note)
         return None
 
     async def change(self, step: Change) -> Obj | None:
@@ -198,6 +212,8 @@ class Effects:
             wanted = step.change(current)
             if wanted is None:
                 return current
+            if step.now_at:
+                wanted = _stamped(wanted, step.now_at, rfc3339(self._clock.now()))
             try:
                 return await self._client.update(step.resource, wanted, subresource=step.subresource)
             except StatusError as error:
@@ -302,6 +318,15 @@ class Effects:
         preemptor = uid_of(pod.obj) or name_of(pod.obj)
         note = f"Preempted by pod {preemptor} on node {node}"
         self.event(victim.obj, "Normal", "Preempted", "Preempting", note, related=pod.obj)
+
+
+def _stamped(obj: Obj, path: tuple[str, ...], time: str) -> Obj:
+    """Returns an object with a time at a path, unless there is one or nothing to put it in."""
+    first, rest = path[0], path[1:]
+    if not rest:
+        return {first: time, **obj}
+    inner = obj.get(first)
+    return {**obj, first: _stamped(inner, rest, time)} if isinstance(inner, dict) else obj
 
 
 def _failed(message: str) -> Refuse:

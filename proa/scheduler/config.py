@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proa.meta.objects import Obj
+from proa.scheduler.durations import seconds_of
 from proa.scheduler.extender import Extender
 from proa.scheduler.framework import Plugin, Profile
 from proa.scheduler.plugins import DEFAULT_SCHEDULER, DEFAULT_WEIGHTS
@@ -260,19 +261,11 @@ def _extenders(entries: Sequence[Obj]) -> tuple[Extender, ...]:
     return tuple(found)
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def _seconds(text: Any, path: str) -> float:
-    """Reads a duration such as `100ms` or `1m30s`; 5 seconds if there is none."""
+    """Reads an extender's timeout; 5 seconds if there is none."""
     if text is None:
         return 5.0
-    total, rest = 0.0, str(text)
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((one for one in ("ms", "s", "m", "h") if rest[digits:].startswith(one)), None)
-        if not digits or unit is None:
-            raise ConfigError(f'{path}.httpTimeout: time: invalid duration "{text}"')
-        total += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[digits + len(unit) :]
-    return total
+    seconds = seconds_of(text)
+    if seconds is None:
+        raise ConfigError(f'{path}.httpTimeout: time: invalid duration "{text}"')
+    return seconds

@@ -317,9 +317,9 @@ class Engine:
                 return rejected(plugin.name, answer)
         return waits
 
-    def _unreserve(self, pod: PodInfo, node: str) -> None:
-        for plugin in reversed(self.profile(pod).reservers):
-            plugin.unreserve(pod, node, self.columns)
+    def _unreserve(self, pod: PodInfo, node: str) -> list[Steps]:
+        undone = (plugin.unreserve(pod, node, self.columns) for plugin in reversed(self.profile(pod).reservers))
+        return [steps for steps in undone if steps]
 
     def before_binding(self, pod: PodInfo, node: str) -> list[tuple[str, Steps]]:
         """Returns what must happen in the API before the pod is bound: (plugin's name, its steps)."""
@@ -343,13 +343,14 @@ class Engine:
         for plugin in self.profile(pod).post_binders:
             plugin.post_bind(pod, pod.node_name)
 
-    def unbind(self, pod: PodInfo, now: float, current: Obj | None = None, plugins: Iterable[str] = ()) -> None:
+    def unbind(self, pod: PodInfo, now: float, current: Obj | None = None, plugins: Iterable[str] = ()) -> list[Steps]:
         """The pod was not bound: it does not count on its node. It is tried again after a back-off, or, where `plugins`
-        rejected it, after an event. `current` is its newest form; what it says of a nominated node is void."""
+        rejected it, after an event. `current` is its newest form; what it says of a nominated node is void.
+        Returns what is to be undone in the API."""
         if self._assumed.pop(pod.key, None) is None:
-            return
+            return []
         gone = self.columns.remove_pod(pod.key)
-        self._unreserve(pod, pod.node_name)
+        undo = self._unreserve(pod, pod.node_name)
         if current is not None and uid_of(current) == pod.uid:
             # What happened to it meanwhile was not looked at.
             status = {**(current.get("status") or {})}
@@ -358,6 +359,7 @@ class Engine:
         self.queue.failed(pod.key, plugins, now)
         if gone is not None:
             self.queue.happened(Event(Happening.POD_DELETE, pod=gone), now, but=pod.key)
+        return undo
 
     def profile(self, pod: PodInfo) -> Profile:
         return self._profiles[_scheduler_name(pod.obj)]

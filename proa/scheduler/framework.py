@@ -19,7 +19,7 @@ import numpy as np
 from proa.meta.objects import Obj
 from proa.scheduler.columns import Columns, Ints, Mask
 from proa.scheduler.pod import PodInfo
-from proa.scheduler.steps import DEFAULT_BINDER, Change, PostFilterError, Refused, Steps, Until, Wait
+from proa.scheduler.steps import DEFAULT_BINDER, Change, PostFilterError, Refused, Steps, Tell, Until, Wait
 
 if TYPE_CHECKING:
     from proa.scheduler.extender import Extender
@@ -38,6 +38,7 @@ __all__ = [
     "Refused",
     "Rejection",
     "Steps",
+    "Tell",
     "Until",
     "Wait",
     "normalized",
@@ -123,8 +124,9 @@ class Plugin:
         """Called once a node is chosen; returns why the pod is rejected, or nothing. Raises Refused for an error."""
         return ""
 
-    def unreserve(self, pod: PodInfo, node: str, columns: Columns) -> None:
-        """Takes a reservation back."""
+    def unreserve(self, pod: PodInfo, node: str, columns: Columns) -> Steps | None:
+        """Takes a reservation back; returns what has to be undone in the API."""
+        return None
 
     def permit(self, pod: PodInfo, node: str) -> str | Wait:
         """Called last before binding; returns why the pod is rejected, nothing, or that it has to wait."""

@@ -106,7 +106,7 @@ def _sorted_out(
 ) -> tuple[Ints, Ints]:
     """Splits rows into those that lack resources only and those to be looked at one by one."""
     fit = _fit_of(profile)
-    if fit is None or pod.affinity or not len(rows):
+    if fit is None or pod.affinity or not len(rows) or fit.served(pod, columns):
         return rows[:0], rows
     others = [one for one in profile.filters if one is not fit]
     good = np.zeros(columns.capacity, dtype=bool)

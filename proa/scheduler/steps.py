@@ -38,6 +38,7 @@ class Change:
     change: Callable[[Obj], Obj | None]
     subresource: str = ""
     verb: Literal["update", "create", "patch", "delete"] = "update"
+    now_at: tuple[str, ...] = ()  # where the time of the write is put, if there is nothing yet and what is around it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ class Until:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """An event about the pod."""
+
+    reason: str
+    note: str
+    type: str = "Normal"
+    action: str = "Scheduling"
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """The pod must wait for permission, 15 minutes at most; see `waiting.py`."""
 
@@ -57,4 +68,5 @@ class Wait:
 
 
 # What is to be done before a pod is bound, in order. A generator gets the object that each write returned.
-Steps = Iterable[Change | Until] | Generator[Change | Until, Any, None]
+Step = Change | Until | Tell
+Steps = Iterable[Step] | Generator[Step, Any, None]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from proa.scheduler.columns import Columns
+from proa.scheduler.durations import duration
 from proa.scheduler.pod import PodInfo
 
 WAIT_SECONDS_MAX = 900.0
@@ -103,15 +104,3 @@ class Handle:
 
     def release(self, uid: str) -> None:
         self._waiting.pop(uid, None)
-
-
-def duration(seconds: float) -> str:
-    """Formats seconds as Go does: `1m30s`, `250ms`."""
-    if seconds < 1:
-        return f"{round(seconds * 1000)}ms" if seconds else "0s"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text

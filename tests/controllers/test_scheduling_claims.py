@@ -174,3 +174,111 @@ def test_a_pod_whose_claim_is_not_made_yet_is_not_tried(cluster: Cluster) -> Non
     )
     cluster.wait(lambda: scheduled_condition(cluster, "p").get("reason") == "Unschedulable")
     assert "device class none does not exist" in scheduled_condition(cluster, "p")["message"]
+
+
+def device_slice(node: str, *devices: Obj) -> Obj:
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": f"slice-{node}"},
+        "spec": {
+            "driver": "gpu.example.com",
+            "nodeName": node,
+            "pool": {"name": node, "generation": 1, "resourceSliceCount": 1},
+            "devices": list(devices),
+        },
+    }
+
+
+def device_class(**spec: object) -> Obj:
+    chosen = {"selectors": [{"cel": {"expression": "device.driver == 'gpu.example.com'"}}], **spec}
+    return {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"}, "spec": chosen}
+
+
+def test_an_extended_resource_is_served_by_devices(cluster: Cluster) -> None:
+    node = cluster.simulated.names[1]
+    wanted = pod("p")
+    wanted["spec"]["containers"][0]["resources"] = {
+        "requests": {"cpu": "1", "example.com/gpu": "2"},
+        "limits": {"example.com/gpu": "2"},
+    }
+    cluster.create(wanted)
+    cluster.wait(lambda: scheduled_condition(cluster, "p").get("reason") == "Unschedulable")
+    assert "2 Insufficient example.com/gpu" in scheduled_condition(cluster, "p")["message"]
+    cluster.create(device_class(extendedResourceName="example.com/gpu"))
+    cluster.wait(lambda: "2 cannot allocate all claims" in scheduled_condition(cluster, "p")["message"])
+    cluster.create(device_slice(node, {"name": "d0"}, {"name": "d1"}, {"name": "d2"}))
+    cluster.wait(lambda: is_running(cluster, "p"))
+    bound = cluster.get("pods", "p")
+    assert bound["spec"]["nodeName"] == node
+    status = bound["status"]["extendedResourceClaimStatus"]
+    assert status["requestMappings"] == [
+        {"containerName": "c", "resourceName": "example.com/gpu", "requestName": "container-0-request-1"}
+    ]
+    made = cluster.get("resourceclaims", status["resourceClaimName"])
+    assert made["metadata"]["name"].startswith("p-extended-resources-")
+    assert made["metadata"]["annotations"] == {"resource.kubernetes.io/extended-resource-claim": "true"}
+    assert made["metadata"]["ownerReferences"][0]["uid"] == bound["metadata"]["uid"]
+    assert [one["device"] for one in made["status"]["allocation"]["devices"]["results"]] == ["d0", "d1"]
+    assert made["status"]["allocation"]["allocationTimestamp"]
+    assert [one["uid"] for one in made["status"]["reservedFor"]] == [bound["metadata"]["uid"]]
+    # One device is left, by the class's own name too.
+    implicit = pod("q")
+    name = "deviceclass.resource.kubernetes.io/gpu"
+    implicit["spec"]["containers"][0]["resources"] = {"requests": {name: "1"}, "limits": {name: "1"}}
+    cluster.create(implicit)
+    cluster.wait(lambda: is_running(cluster, "q"))
+    cluster.delete("pods", "p")
+    cluster.wait(lambda: len(cluster.list("resourceclaims")) == 1, what="claims go with their pods")
+
+
+def test_a_node_with_a_device_plugin_needs_no_claim(cluster: Cluster) -> None:
+    node = cluster.simulated.names[0]
+    cluster.create(device_class(extendedResourceName="example.com/gpu"))
+    has = {"status": {"allocatable": {"example.com/gpu": "1"}, "capacity": {"example.com/gpu": "1"}}}
+    cluster.patch("nodes", node, has, patch_type=MERGE_PATCH, subresource="status")
+    wanted = pod("p")
+    wanted["spec"]["containers"][0]["resources"] = {"limits": {"example.com/gpu": "1"}}
+    cluster.create(wanted)
+    cluster.wait(lambda: cluster.get("pods", "p")["spec"].get("nodeName"))
+    assert cluster.get("pods", "p")["spec"]["nodeName"] == node
+    assert "extendedResourceClaimStatus" not in cluster.get("pods", "p")["status"]
+    assert not cluster.list("resourceclaims")
+
+
+def test_devices_that_do_not_become_ready_are_given_back(cluster: Cluster) -> None:
+    first, second = cluster.simulated.names
+    ready = {"bindsToNode": True, "bindingConditions": ["Ready"], "bindingFailureConditions": ["Broken"]}
+    cluster.create(device_class())
+    cluster.create(device_slice(first, {"name": "d0", **ready}))
+    request = {"name": "r", "exactly": {"deviceClassName": "gpu"}}
+    cluster.create(
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaim",
+            "metadata": {"name": "c"},
+            "spec": {"devices": {"requests": [request]}},
+        }
+    )
+    cluster.create(pod("p", resourceClaims=[{"name": "x", "resourceClaimName": "c"}]))
+    pending = f"waiting for binding conditions for device on node {first}"
+    cluster.wait(lambda: pending in event_messages(cluster, "BindingConditionsPending"))
+    assert cluster.get("pods", "p")["status"]["nominatedNodeName"] == first
+    cluster.create(device_slice(second, {"name": "d1"}))
+
+    def say(kind: str) -> None:
+        now = "2026-01-01T00:00:00Z"
+        said = {"type": kind, "status": "True", "reason": "Cable", "message": "cut", "lastTransitionTime": now}
+        device = {"driver": "gpu.example.com", "pool": first, "device": "d0", "conditions": [said]}
+        cluster.patch(
+            "resourceclaims", "c", {"status": {"devices": [device]}}, patch_type=MERGE_PATCH, subresource="status"
+        )
+
+    say("Broken")
+    failure = 'running PreBind plugin "DynamicResources": claim c binding failed: reason=Cable, message="cut"'
+    cluster.wait(lambda: failure in event_messages(cluster, "FailedScheduling"))
+    cluster.wait(lambda: is_running(cluster, "p"))
+    assert cluster.get("pods", "p")["spec"]["nodeName"] == second
+    claimed = cluster.get("resourceclaims", "c")
+    assert [one["device"] for one in claimed["status"]["allocation"]["devices"]["results"]] == ["d1"]
+    assert "devices" not in claimed["status"]

@@ -190,6 +190,9 @@ def pod_references(pod: Obj, kind: str) -> Iterator[str]:
         for status in (pod.get("status") or {}).get("resourceClaimStatuses") or ():
             if status.get("resourceClaimName"):
                 yield status["resourceClaimName"]
+        made = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+        if made.get("resourceClaimName"):
+            yield made["resourceClaimName"]
         for claim in spec.get("resourceClaims") or ():
             if claim.get("resourceClaimName"):
                 yield claim["resourceClaimName"]

@@ -91,6 +91,7 @@ class ClaimReleaseController(Controller):
         namespace = namespace_of(pod)
         names = {one.get("resourceClaimName") for one in (pod.get("spec") or {}).get("resourceClaims") or ()}
         names |= {one.get("resourceClaimName") for one in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+        names.add(((pod.get("status") or {}).get("extendedResourceClaimStatus") or {}).get("resourceClaimName"))
         return [f"{namespace}/{name}" for name in names if name]
 
     async def reconcile(self, key: str) -> Result | None:

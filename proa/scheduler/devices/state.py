@@ -5,11 +5,12 @@ Everything is worked out when it is first needed and kept until an event says th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from proa.meta.objects import Obj, key_of, name_of, uid_of
 from proa.meta.quantity import parse
+from proa.scheduler.devices.extended import classes_by_resource
 from proa.scheduler.storage import Lister, Nothing
 
 DeviceId = tuple[str, str, str]  # driver, pool, name
@@ -86,12 +87,22 @@ class Devices:
     _pending: dict[str, Obj] = field(default_factory=dict, init=False)
     _inventory: Inventory | None = field(default=None, init=False)
     _usage: Usage | None = field(default=None, init=False)
+    _served_by: dict[str, str] | None = field(default=None, init=False)
+
+    @property
+    def served_by(self) -> Mapping[str, str]:
+        """Which device class serves which extended resource."""
+        if self._served_by is None:
+            self._served_by = classes_by_resource(self.classes.objects())
+        return self._served_by
 
     def changed(self, obj: Obj) -> None:
         """A slice, class or claim changed."""
         self._usage = None
         if obj.get("kind", "ResourceSlice") == "ResourceSlice":
             self._inventory = None
+        if obj.get("kind") == "DeviceClass":
+            self._served_by = None
         if (obj.get("status") or {}).get("allocation") is not None:
             self._pending.pop(uid_of(obj), None)
 
@@ -107,9 +118,14 @@ class Devices:
         self._pending[uid_of(claim)] = allocation
         self._usage = None
 
-    def forget(self, claim: Obj) -> None:
-        if self._pending.pop(uid_of(claim), None) is not None:
+    def forget(self, uid: str) -> None:
+        if self._pending.pop(uid, None) is not None:
             self._usage = None
+
+    def rename(self, old: str, new: str) -> None:
+        """A claim for which an allocation was assumed has got its uid now."""
+        if old in self._pending:
+            self._pending[new] = self._pending.pop(old)
 
     @property
     def usage(self) -> Usage:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proa.apis.resource.resource_claim import FINALIZER
-from proa.client.resources import RESOURCECLAIMS
-from proa.meta.objects import Obj, is_deleted, metadata, name_of, namespace_of, uid_of
+from proa.client.resources import PODS, RESOURCECLAIMS
+from proa.meta.objects import Obj, controller_of, is_deleted, metadata, name_of, namespace_of, uid_of
 from proa.scheduler.columns import Columns, Ints
+from proa.scheduler.devices.changes import (
+    Reserved,
+    allocation_of,
+    binding_failure,
+    conditions_met,
+    deallocated,
+    deletion,
+    has_conditions,
+    is_reserved_for,
+    left,
+    reserved_for,
+    sends,
+    write,
+)
+from proa.scheduler.devices.extended import claim_of, new_claim, requests_of
 from proa.scheduler.devices.state import claim_keys
 from proa.scheduler.framework import (
     Change,
@@ -21,6 +35,8 @@ from proa.scheduler.framework import (
     PostFilterError,
     Refused,
     Rejection,
+    Steps,
+    Tell,
     Until,
     normalized,
 )
@@ -37,36 +53,50 @@ ALTERNATIVES_MAX = 8  # of one request
 
 
 @dataclass(slots=True)
+class _Needs:
+    """What has to be allocated on a node. `extended` is the claim for extended resources, the last of `claims`, if the
+    node has to serve some of them with devices; `mappings` says which container uses which of its requests."""
+
+    claims: list[Obj]
+    wants: Sequence[Sequence[Wanted]] = ()
+    extended: Obj | None = None
+    mappings: list[Obj] = field(default_factory=list)
+    selected: dict[tuple[tuple[str, ...], DeviceId], bool] = field(default_factory=dict)
+
+    @property
+    def has_alternatives(self) -> bool:
+        return any(one.request != one.parent for alternatives in self.wants for one in alternatives)
+
+
+@dataclass(slots=True)
 class _Cycle:
     """What one cycle has found out about a pod's claims."""
 
     claims: list[Obj] = field(default_factory=list)
     to_allocate: list[Obj] = field(default_factory=list)
-    wants: Sequence[Sequence[Wanted]] = ()
-    selected: dict[tuple[tuple[str, ...], DeviceId], bool] = field(default_factory=dict)
+    extended: tuple[str, ...] = ()  # extended resources that devices may serve
+    stale: Obj | None = None  # the claim of an earlier attempt for them
+    needs: dict[frozenset[str], _Needs] = field(default_factory=dict)  # by the resources that devices serve
     places: dict[int, frozenset[int]] = field(default_factory=dict)
     unavailable: set[str] = field(default_factory=set)  # uids of allocated claims that keep nodes out
     found: dict[int, list[Chosen]] = field(default_factory=dict)  # by row, where requests have alternatives
 
 
-def _reserved_for(claim: Obj) -> list[Obj]:
-    return (claim.get("status") or {}).get("reservedFor") or []
-
-
-def _is_reserved_for(claim: Obj, uid: str) -> bool:
-    return any(one.get("uid") == uid for one in _reserved_for(claim))
-
-
-def _allocation(claim: Obj) -> Obj | None:
-    return (claim.get("status") or {}).get("allocation")
-
-
 class DynamicResources(Plugin):
     name = "DynamicResources"
-    wakes = Happening.DEVICE | Happening.NODE_ADD | Happening.NODE_LABEL | Happening.POD_UPDATE | Happening.POD_DELETE
+    wakes = (
+        Happening.DEVICE
+        | Happening.NODE_ADD
+        | Happening.NODE_LABEL
+        | Happening.NODE_ALLOCATABLE
+        | Happening.POD_UPDATE
+        | Happening.POD_DELETE
+    )
 
-    def __init__(self) -> None:
-        self._reserved: dict[str, list[tuple[Obj, Obj]]] = {}  # pod -> claims with the allocations made for them
+    def __init__(self, binding_seconds_max: float = BINDING_SECONDS_MAX) -> None:
+        self._binding_seconds_max = binding_seconds_max
+        self._reserved: dict[str, Reserved] = {}  # by pod
+        self._given_up: set[str] = set()  # uids of claims whose devices did not become ready
 
     # ------------------------------------------------------------ before nodes are looked at
 
@@ -95,23 +125,26 @@ class DynamicResources(Plugin):
 
     def pre_filter(self, pod: PodInfo, columns: Columns) -> str:
         pod.cache[self.name] = None
-        if not (pod.obj.get("spec") or {}).get("resourceClaims"):
+        extended = _extended(pod, columns)
+        if not extended and not (pod.obj.get("spec") or {}).get("resourceClaims"):
             return ""
         from proa.scheduler.devices.allocator import Hopeless, wants_of
 
         problem, claims = self._claims(pod, columns)
         if problem:
             return problem
-        cycle = _Cycle(claims)
+        cycle = _Cycle(claims, extended=extended)
+        if extended:
+            cycle.stale = claim_of(pod.obj, columns.devices.claims.objects(pod.namespace))
         for claim in claims:
-            if _allocation(claim) is None:
+            if allocation_of(claim) is None:
                 if columns.devices.is_pending(claim):
-                    return f"resource claim {name_of(claim)} is in the process of being allocated"
+                    return f"resource claim {namespace_of(claim)}/{name_of(claim)} is in the process of being allocated"
                 cycle.to_allocate.append(claim)
-            elif not _is_reserved_for(claim, pod.uid) and len(_reserved_for(claim)) >= RESERVED_FOR_MAX:
+            elif not is_reserved_for(claim, pod.uid) and len(reserved_for(claim)) >= RESERVED_FOR_MAX:
                 return "resourceclaim in use"
         try:
-            cycle.wants = wants_of(cycle.to_allocate, columns.devices)
+            cycle.needs[frozenset()] = _Needs(cycle.to_allocate, wants_of(cycle.to_allocate, columns.devices))
         except Hopeless as error:
             return str(error)
         pod.cache[self.name] = cycle
@@ -123,38 +156,65 @@ class DynamicResources(Plugin):
         cycle: _Cycle | None = pod.cache.get(self.name)
         if cycle is None:
             return []
+        if cycle.stale is not None:
+            text = "cannot schedule extended resource claim"
+            return [Rejection(np.ones(len(rows), dtype=bool), text, resolvable=False)]
         rejections = []
         away = np.zeros(len(rows), dtype=bool)
         for claim in cycle.claims:
-            selector = (_allocation(claim) or {}).get("nodeSelector")
-            if selector is not None:
+            selector = (allocation_of(claim) or {}).get("nodeSelector")
+            if allocation_of(claim) is not None and self._is_lost(claim):
+                cycle.unavailable.add(uid_of(claim))
+                away[:] = True
+            elif selector is not None:
                 outside = ~selector_mask(selector, columns)[rows]
                 if outside.any():
                     cycle.unavailable.add(uid_of(claim))
                 away |= outside
         if away.any():
             rejections.append(Rejection(away, "resourceclaim not available on the node", resolvable=False))
-        if cycle.to_allocate:
-            rejections += self._without_devices(cycle, columns, rows, away)
+        if cycle.to_allocate or cycle.extended:
+            rejections += self._without_devices(pod, cycle, columns, rows, away)
         return rejections
 
-    def _without_devices(self, cycle: _Cycle, columns: Columns, rows: Ints, away: Ints) -> list[Rejection]:
+    def _is_lost(self, claim: Obj) -> bool:
+        """Tells whether the devices of a claim will not become ready."""
+        return uid_of(claim) in self._given_up or bool(binding_failure(claim, allocation_of(claim) or {}))
+
+    def _needs(self, pod: PodInfo, cycle: _Cycle, columns: Columns, row: int) -> _Needs:
+        """Returns what is to be allocated on a node; raises Hopeless."""
+        served = frozenset(name for name in cycle.extended if not columns.allocatable[row, columns.resource(name)])
+        needs = cycle.needs.get(served)
+        if needs is None:
+            from proa.scheduler.devices.allocator import wants_of
+
+            requests, mappings = requests_of(pod.obj, served, columns.devices.served_by)
+            made = new_claim(pod.obj, requests)
+            # Until it has one of its own.
+            made["metadata"] |= {"name": "<extended-resources>", "uid": f"extended-resources-of-{pod.uid}"}
+            claims = [*cycle.to_allocate, made]
+            needs = cycle.needs[served] = _Needs(claims, wants_of(claims, columns.devices), made, mappings)
+        return needs
+
+    def _without_devices(
+        self, pod: PodInfo, cycle: _Cycle, columns: Columns, rows: Ints, away: Ints
+    ) -> list[Rejection]:
         from proa.scheduler.devices.allocator import Hopeless
 
         texts: dict[str, list[int]] = {}
-        has_alternatives = any(one.request != one.parent for alternatives in cycle.wants for one in alternatives)
         # Nodes without devices of their own all see the same shared ones.
         for position, row in enumerate(rows):
             if away[position]:
                 continue
             try:
-                found = self._search(cycle, columns, int(row))
+                needs = self._needs(pod, cycle, columns, int(row))
+                found = self._search(cycle, needs, columns, int(row))
             except Hopeless as error:
                 texts.setdefault(str(error), []).append(position)
                 continue
             if found is None:
                 texts.setdefault("cannot allocate all claims", []).append(position)
-            elif has_alternatives:
+            elif needs.has_alternatives:
                 cycle.found[int(row)] = found
         rejections = []
         for text, positions in texts.items():
@@ -163,13 +223,15 @@ class DynamicResources(Plugin):
             rejections.append(Rejection(mask, text, resolvable=False))
         return rejections
 
-    def _search(self, cycle: _Cycle, columns: Columns, row: int) -> list[Chosen] | None:
+    def _search(self, cycle: _Cycle, needs: _Needs, columns: Columns, row: int) -> list[Chosen] | None:
         from proa.scheduler.devices.allocator import Search
 
+        if not needs.wants:
+            return []
         devices = self._devices_on(cycle, columns, row)
-        if not devices and cycle.wants:
+        if not devices:
             return None
-        return Search(columns.devices, cycle.to_allocate, devices, cycle.wants, cycle.selected).run()
+        return Search(columns.devices, needs.claims, devices, needs.wants, needs.selected).run()
 
     @staticmethod
     def _devices_on(cycle: _Cycle, columns: Columns, row: int) -> list[Device]:
@@ -197,10 +259,13 @@ class DynamicResources(Plugin):
         for claim in cycle.claims:
             if uid_of(claim) not in cycle.unavailable:
                 continue
-            users = _reserved_for(claim)
+            users = reserved_for(claim)
             if not users or (len(users) == 1 and users[0].get("uid") == pod.uid):
-                change = Change(RESOURCECLAIMS, namespace_of(claim), name_of(claim), _deallocated(pod), "status")
+                change = Change(RESOURCECLAIMS, namespace_of(claim), name_of(claim), deallocated(pod), "status")
+                self._given_up.discard(uid_of(claim))
                 return "deallocation of ResourceClaim completed", (change,)
+        if cycle.stale is not None:
+            return "deletion of ResourceClaim completed", deletion(cycle.stale)
         return "still not schedulable", ()
 
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints | None:
@@ -210,7 +275,7 @@ class DynamicResources(Plugin):
             return None
         worth = {
             (one.claim, one.request): ALTERNATIVES_MAX - place
-            for alternatives in cycle.wants
+            for alternatives in cycle.needs[frozenset()].wants
             for place, one in enumerate(alternatives)
             if one.request != one.parent
         }
@@ -224,53 +289,81 @@ class DynamicResources(Plugin):
 
     def reserve(self, pod: PodInfo, node: str, columns: Columns) -> str:
         cycle: _Cycle | None = pod.cache.get(self.name)
-        if cycle is None or not cycle.to_allocate:
+        if cycle is None or not (cycle.to_allocate or cycle.extended):
             return ""
         from proa.scheduler.devices.allocator import Hopeless, allocations
 
+        row = columns.row_of[node]
         try:
-            found = self._search(cycle, columns, columns.row_of[node])
+            needs = self._needs(pod, cycle, columns, row)
+            found = self._search(cycle, needs, columns, row)
         except Hopeless as error:
             raise Refused(str(error)) from None
         if found is None:
             raise Refused("claim allocation not found for node")
-        made = allocations(cycle.to_allocate, found, columns.devices, node)
-        pairs = list(zip(cycle.to_allocate, made, strict=True))
-        for claim, allocation in pairs:
+        made = allocations(needs.claims, found, columns.devices, node)
+        reserved = Reserved({uid_of(claim): one for claim, one in zip(needs.claims, made, strict=True)})
+        reserved.extended, reserved.mappings = needs.extended, needs.mappings
+        for claim, allocation in zip(needs.claims, made, strict=True):
             columns.devices.assume(claim, allocation)
-        self._reserved[pod.key] = pairs
+        self._reserved[pod.key] = reserved
         return ""
 
-    def unreserve(self, pod: PodInfo, node: str, columns: Columns) -> None:
-        for claim, _ in self._reserved.pop(pod.key, ()):
-            columns.devices.forget(claim)
-
-    def pre_bind(self, pod: PodInfo, node: str, columns: Columns) -> Sequence[Change | Until]:
-        if not (pod.obj.get("spec") or {}).get("resourceClaims"):
-            return ()
-        made = {uid_of(claim): allocation for claim, allocation in self._reserved.get(pod.key, ())}
-        _, claims = self._claims(pod, columns)
-        steps: list[Change | Until] = []
-        waiting: list[Obj] = []
-        for claim in claims:
-            allocation = made.get(uid_of(claim))
-            if _is_reserved_for(claim, pod.uid) and allocation is None:
-                continue
+    def unreserve(self, pod: PodInfo, node: str, columns: Columns) -> Steps | None:
+        reserved = self._reserved.pop(pod.key, None)
+        if reserved is None:
+            return None
+        for uid in reserved.allocations:
+            columns.devices.forget(uid)
+        steps: list[Change] = []
+        for claim in reserved.written:
             where = (RESOURCECLAIMS, namespace_of(claim), name_of(claim))
-            if allocation is not None:
-                steps.append(Change(*where, _protected))
-                if any(one.get("bindingConditions") for one in allocation["devices"]["results"]):
-                    waiting.append(claim)
-            steps.append(Change(*where, _reserved(pod, allocation), "status"))
-        steps += [
-            Until(
-                _conditions_met(columns, f"{namespace_of(one)}/{name_of(one)}", made[uid_of(one)]),
-                BINDING_SECONDS_MAX,
-                f"device binding timeout: claim {name_of(one)}",
-            )
-            for one in waiting
-        ]
+            steps += [Change(*where, left(pod), "status")]
+        if reserved.created is not None:
+            steps += deletion(reserved.created)
         return steps
+
+    def pre_bind(self, pod: PodInfo, node: str, columns: Columns) -> Steps:
+        reserved = self._reserved.get(pod.key)
+        _, claims = self._claims(pod, columns)
+        claims = [one for one in claims if not (is_reserved_for(one, pod.uid) and uid_of(one) not in _of(reserved))]
+        if not claims and (reserved is None or reserved.extended is None):
+            return ()
+        if reserved is None:
+            reserved = self._reserved[pod.key] = Reserved({})
+        return self._bind_claims(pod, node, columns, claims, reserved)
+
+    def _bind_claims(
+        self, pod: PodInfo, node: str, columns: Columns, claims: list[Obj], reserved: Reserved
+    ) -> Generator[Change | Until | Tell, Any, None]:
+        """Writes allocations and reservations, then waits for devices that have to be made ready."""
+        waiting: list[tuple[Obj, Obj]] = []
+        for claim in claims:
+            allocation = reserved.allocations.get(uid_of(claim))
+            yield from write(pod, claim, allocation, reserved)
+            waiting += [(claim, allocation)] if allocation is not None and has_conditions(allocation) else []
+        if reserved.extended is not None:
+            temporary = uid_of(reserved.extended)
+            body = new_claim(pod.obj, reserved.extended["spec"]["devices"]["requests"])
+            made: Obj = yield Change(RESOURCECLAIMS, pod.namespace, "", sends(body), verb="create")
+            reserved.created = made
+            columns.devices.rename(temporary, uid_of(made))
+            allocation = reserved.allocations[uid_of(made)] = reserved.allocations.pop(temporary)
+            yield from write(pod, made, allocation, reserved)
+            said = {"resourceClaimName": name_of(made), "requestMappings": reserved.mappings}
+            status = {"status": {"extendedResourceClaimStatus": said}}
+            yield Change(PODS, pod.namespace, name_of(pod.obj), sends(status), "status", "patch")
+            waiting += [(made, allocation)] if has_conditions(allocation) else []
+        if waiting:
+            yield Tell("BindingConditionsPending", f"waiting for binding conditions for device on node {node}")
+        for claim, allocation in waiting:
+            key = f"{namespace_of(claim)}/{name_of(claim)}"
+            late = "device binding timeout"
+            try:
+                yield Until(conditions_met(columns, key, allocation), self._binding_seconds_max, late)
+            except Refused:
+                self._given_up.add(uid_of(claim))
+                raise
 
     def post_bind(self, pod: PodInfo, node: str) -> None:
         self._reserved.pop(pod.key, None)
@@ -279,69 +372,21 @@ class DynamicResources(Plugin):
         claim = event.obj
         if claim is None or claim.get("kind") != "ResourceClaim":
             return True
+        if (controller_of(claim) or {}).get("uid") == pod.uid:
+            return True
         # A claim that was freed may help anybody, any other change only the pods that use the claim.
-        if _allocation(claim) is None or is_deleted(claim):
+        if allocation_of(claim) is None or is_deleted(claim):
             return True
         key = f"{namespace_of(claim)}/{name_of(claim)}"
         return any(one == key for _, one, _ in claim_keys(pod.obj))
 
 
-def _protected(claim: Obj) -> Obj | None:
-    if is_deleted(claim):
-        raise Refused(f"claim {namespace_of(claim)}/{name_of(claim)} got deleted in the meantime")
-    finalizers = metadata(claim).get("finalizers") or []
-    if FINALIZER in finalizers:
-        return None
-    return {**claim, "metadata": {**metadata(claim), "finalizers": [*finalizers, FINALIZER]}}
+def _extended(pod: PodInfo, columns: Columns) -> tuple[str, ...]:
+    """Returns the resources that a pod requests and a device class serves."""
+    if not any("/" in name for name in pod.requests):
+        return ()
+    return tuple(name for name in pod.requests if name in columns.devices.served_by)
 
 
-def _reserved(pod: PodInfo, allocation: Obj | None) -> Callable[[Obj], Obj | None]:
-    def change(claim: Obj) -> Obj | None:
-        if is_deleted(claim):
-            raise Refused(f"claim {namespace_of(claim)}/{name_of(claim)} got deleted in the meantime")
-        status = claim.get("status") or {}
-        if allocation is not None and status.get("allocation") is not None:
-            raise Refused(f"claim {namespace_of(claim)}/{name_of(claim)} got allocated elsewhere in the meantime")
-        if allocation is None and _is_reserved_for(claim, pod.uid):
-            return None
-        user = {"resource": "pods", "name": name_of(pod.obj), "uid": pod.uid}
-        new = {**status, "reservedFor": [*_reserved_for(claim), user]}
-        if allocation is not None:
-            new["allocation"] = allocation
-        return {**claim, "status": new}
-
-    return change
-
-
-def _deallocated(pod: PodInfo) -> Callable[[Obj], Obj | None]:
-    def change(claim: Obj) -> Obj | None:
-        if _allocation(claim) is None or any(one.get("uid") != pod.uid for one in _reserved_for(claim)):
-            return None
-        status = {key: value for key, value in claim["status"].items() if key not in ("allocation", "reservedFor")}
-        return {**claim, "status": status}
-
-    return change
-
-
-def _conditions_met(columns: Columns, key: str, allocation: Obj) -> Callable[[], bool]:
-    """Tells whether the devices of an allocation have all their binding conditions."""
-
-    def done() -> bool:
-        claim = columns.devices.claim(key)
-        if claim is None or is_deleted(claim):
-            raise Refused(f"claim {key} got deleted in the meantime")
-        said = {
-            (one.get("driver"), one.get("pool"), one.get("device")): {
-                condition["type"] for condition in one.get("conditions") or () if condition.get("status") == "True"
-            }
-            for one in (claim.get("status") or {}).get("devices") or ()
-        }
-        met = True
-        for result in allocation["devices"]["results"]:
-            true = said.get((result["driver"], result["pool"], result["device"]), set())
-            if true & set(result.get("bindingFailureConditions") or ()):
-                raise Refused(f"claim {key} binding failed")
-            met = met and true >= set(result.get("bindingConditions") or ())
-        return met
-
-    return done
+def _of(reserved: Reserved | None) -> Mapping[str, Obj]:
+    return reserved.allocations if reserved is not None else {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from proa.meta.objects import Obj
+from proa.scheduler.durations import seconds_of
 from proa.scheduler.framework import Plugin
 from proa.scheduler.plugins.affinity import InterPodAffinity
 from proa.scheduler.plugins.devices import DynamicResources
@@ -134,7 +135,12 @@ def _volume_binding(bindTimeoutSeconds: int = 600, shape: Any = None) -> Plugin:
 
 
 def _devices(filterTimeout: Any = None, bindingTimeout: Any = None) -> Plugin:
-    return DynamicResources()
+    if bindingTimeout is None:
+        return DynamicResources()
+    seconds = seconds_of(bindingTimeout)
+    if seconds is None or seconds < 1:
+        raise ArgumentError(f'bindingTimeout: Invalid value: "{bindingTimeout}": must be at least 1 second')
+    return DynamicResources(seconds)
 
 
 # In upstream's default order. The implied ones are no objects here: the queue sorts by priority, the binder binds, and

@@ -35,7 +35,9 @@ class NodeResourcesFit(Plugin):
     """
 
     name = "NodeResourcesFit"
-    wakes = Happening.NODE_ADD | Happening.NODE_ALLOCATABLE | Happening.POD_DELETE | Happening.POD_UPDATE
+    wakes = (
+        Happening.NODE_ADD | Happening.NODE_ALLOCATABLE | Happening.POD_DELETE | Happening.POD_UPDATE | Happening.DEVICE
+    )
 
     def __init__(
         self,
@@ -62,12 +64,19 @@ class NodeResourcesFit(Plugin):
                 wanted.append((columns.resource(name), amount, f"Insufficient {name}"))
         return wanted
 
+    def served(self, pod: PodInfo, columns: Columns) -> set[int]:
+        """Returns the columns of resources that devices serve where the node itself has none."""
+        served_by = columns.devices.served_by if any("/" in name for name in pod.requests) else {}
+        return {columns.resource(name) for name in pod.requests if name in served_by}
+
     def filter(self, pod: PodInfo, columns: Columns, rows: Ints) -> list[Rejection]:
         rejections = []
         at = span(rows)
         for number, amount, text in self.wanted(pod, columns):
             allocatable = columns.allocatable[:, number][at]
             short = columns.requested[:, number][at] + amount > allocatable
+            if short.any() and number > PODS and number in self.served(pod, columns):
+                short &= allocatable > 0  # the other nodes may have devices for it: see DynamicResources
             if short.any():
                 never = short & (allocatable < amount)
                 if never.any():
@@ -83,6 +92,9 @@ class NodeResourcesFit(Plugin):
             return all(has.get(name, 0) >= amount or self._is_ignored(name) for name, amount in pod.requests.items())
         if event.pod is not None and not event.what & Happening.POD_UPDATE:
             return not pod.requests or bool(pod.requests.keys() & event.pod.requests.keys()) or _is_full(event, columns)
+        if event.obj is not None:
+            served = event.obj.get("kind") == "DeviceClass" and bool(self.served(pod, columns))
+            return served
         return True
 
     def score(self, pod: PodInfo, columns: Columns, rows: Ints) -> Ints:

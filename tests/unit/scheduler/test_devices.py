@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from proa.apis.resource.resource_claim import FINALIZER
 from proa.meta.objects import Obj
 from proa.scheduler.columns import Columns
 from proa.scheduler.framework import Change
-from proa.scheduler.plugins.devices import FINALIZER, DynamicResources
+from proa.scheduler.plugins.devices import DynamicResources
 from proa.scheduler.pod import parse_pod
 from tests.unit.scheduler.cases import cluster, node, place, pod
 from tests.unit.scheduler.listers import with_devices

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from proa.scheduler.durations import duration, seconds_of
 from proa.scheduler.engine import Bind, Engine, Refuse
 from proa.scheduler.framework import Plugin, Profile, Refused, Wait
 from proa.scheduler.plugins import DEFAULT_WEIGHTS, default_plugins
 from proa.scheduler.pod import PodInfo
-from proa.scheduler.waiting import Verdict, WaitingPod, duration
+from proa.scheduler.waiting import Verdict, WaitingPod
 from tests.unit.scheduler.cases import node, pod
 
 
@@ -146,3 +147,9 @@ def test_a_plugin_may_sort_the_queue() -> None:
 )
 def test_durations_as_go_writes_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "1x", "s", "-1s"])
+def test_what_is_no_duration(text: str) -> None:
+    assert seconds_of(text) is None
