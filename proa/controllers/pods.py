@@ -74,35 +74,64 @@ def pod_from_template(template: Obj, owner: Obj, kind: GVK) -> Obj:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": copy_object(template.get("spec") or {})}
 
 
-def _log_age(since: str | None, now: datetime) -> float:
-    """Returns the age's power of two, so that pods of about one age are alike."""
-    if not since:
-        return -1.0
+def _rank(since: str, now: datetime) -> int:
+    """Returns the power of two of an age in nanoseconds, so that pods of about one age are alike."""
     seconds = (now - parse_rfc3339(since)).total_seconds()
-    return math.floor(math.log2(seconds)) if seconds >= 1 else 0.0
+    return int(math.log2(seconds * 1e9)) if seconds > 0 else -1
 
 
-def deletion_order(pod: Obj, related_on_node: Mapping[str, int], now: datetime) -> tuple[Any, ...]:
-    """Returns the sort key of a scale-down: what sorts first goes first.
+class DeletionOrder:
+    """How soon a pod goes in a scale-down: what sorts first goes first.
 
     Upstream's order: unassigned, pending, not ready, cheaper by annotation, more relatives on its node, ready for a
-    shorter time, more restarts, newer.
+    shorter time, more restarts, newer. Ages that differ but are about the same leave it to the uids.
     """
-    status = pod.get("status") or {}
-    node = (pod.get("spec") or {}).get("nodeName") or ""
-    ready = find(status.get("conditions"), "Ready")
-    ready_since = (ready or {}).get("lastTransitionTime") if is_ready(pod) else None
-    restarts = max((one.get("restartCount") or 0 for one in status.get("containerStatuses") or ()), default=0)
+
+    __slots__ = ("_age", "_first", "_ready", "_restarts", "_uid")
+
+    def __init__(self, pod: Obj, related_on_node: Mapping[str, int], now: datetime) -> None:
+        status, spec = pod.get("status") or {}, pod.get("spec") or {}
+        node = spec.get("nodeName") or ""
+        ready = is_ready(pod)
+        since = (find(status.get("conditions"), "Ready") or {}).get("lastTransitionTime") or "" if ready else ""
+        created = metadata(pod).get("creationTimestamp") or ""
+        on_node = related_on_node.get(node, 0)
+        self._first = (bool(node), _PHASE_ORDER.get(phase(pod), 2), ready, deletion_cost(pod), -on_node)
+        self._ready = since, _rank(since, now) if since else 0
+        self._restarts = _restarts(spec, status)
+        self._age = created, _rank(created, now) if created else 0
+        self._uid = uid_of(pod)
+
+    def __lt__(self, other: DeletionOrder) -> bool:
+        if self._first != other._first:
+            return self._first < other._first
+        if self._ready[0] != other._ready[0]:
+            return self._younger(self._ready, other._ready, other)
+        if self._restarts != other._restarts:
+            return self._restarts > other._restarts
+        if self._age[0] != other._age[0]:
+            return self._younger(self._age, other._age, other)
+        return self._uid < other._uid
+
+    def _younger(self, own: tuple[str, int], their: tuple[str, int], other: DeletionOrder) -> bool:
+        if not own[0] or not their[0]:
+            return not own[0]
+        return own[1] < their[1] if own[1] != their[1] else self._uid < other._uid
+
+
+def _restarts(spec: Obj, status: Obj) -> tuple[int, int]:
+    """Returns the most restarts of a container, and of a sidecar."""
+    sidecars = {one.get("name") for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"}
     return (
-        bool(node),
-        _PHASE_ORDER.get(phase(pod), 2),
-        is_ready(pod),
-        deletion_cost(pod),
-        -related_on_node.get(node, 0),
-        _log_age(ready_since, now),
-        -restarts,
-        _log_age(metadata(pod).get("creationTimestamp"), now),
-        uid_of(pod),
+        max((one.get("restartCount") or 0 for one in status.get("containerStatuses") or ()), default=0),
+        max(
+            (
+                one.get("restartCount") or 0
+                for one in status.get("initContainerStatuses") or ()
+                if one["name"] in sidecars
+            ),
+            default=0,
+        ),
     )
 
 

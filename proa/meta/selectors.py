@@ -267,6 +267,22 @@ def from_object(selector: Obj | None) -> LabelSelector:
     return LabelSelector(tuple(sorted(requirements, key=lambda one: one.key)))
 
 
+def go_text(selector: Obj | None) -> str:
+    """Returns a LabelSelector object as Go prints it, which is how upstream's messages show it."""
+    if selector is None:
+        return "nil"
+    pairs = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    listed = "".join(
+        f"LabelSelectorRequirement{{Key:{one.get('key')},Operator:{one.get('operator')},"
+        f"Values:[{' '.join(one.get('values') or ())}],}},"
+        for one in selector.get("matchExpressions") or ()
+    )
+    return (
+        f"&LabelSelector{{MatchLabels:map[string]string{{{pairs}}},"
+        f"MatchExpressions:[]LabelSelectorRequirement{{{listed}}},}}"
+    )
+
+
 def validate_selector(selector: Obj | None, path: str, *, check_values: bool = True) -> list[FieldError]:
     """Returns what is wrong with a LabelSelector object; `check_values` false accepts values that no label can have."""
     if not selector:

@@ -15,7 +15,7 @@ from proa.client.resources import (
     PODS,
     STATEFULSETS,
 )
-from proa.controllers.daemonset.plan import belongs, manage, pod_for, target_node, update
+from proa.controllers.daemonset.plan import belongs, manage, pod_for, status, target_node, update
 from proa.controllers.revisions import HASH_LABEL, make, same, template_of
 from proa.controllers.statefulset.plan import plan
 from proa.meta.gvk import GVK
@@ -88,6 +88,55 @@ def on(name: str, where: str, hashed: str = "new", **more: Any) -> Obj:
     return owned(name, hashed, nodeName=where, **more)
 
 
+def waiting(name: str, where: str, hashed: str = "new") -> Obj:
+    """A daemon pod that no node has taken yet."""
+    pinned = pod_for(daemon_set(), where, hashed)
+    return {**owned(name, hashed, phase="Pending", ready=False), "spec": pinned["spec"]}
+
+
+SURGING = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "create", "delete"),
+    [
+        ([on("a", "n", "old"), on("b", "n", ready=False)], (), []),  # the new one is awaited
+        ([on("a", "n", "old"), on("b", "n")], (), ["a"]),
+        ([on("a", "n", "old", ready=False), on("b", "n", ready=False)], (), ["a"]),
+        (
+            [on("a", "n", age=90), on("b", "n", age=5), on("c", "n", "old"), on("d", "n", "old", age=3)],
+            (),
+            ["b", "c", "d"],
+        ),
+        ([on("a", "n", deleted=True)], ("n",), []),  # surging needs one that stays
+        ([on("a", "n", phase="Failed")], (), ["a"]),
+    ],
+)
+def test_a_node_s_daemons_while_an_update_surges(pods: list[Obj], create: tuple[str, ...], delete: list[str]) -> None:
+    step = manage(daemon_set(**SURGING), [node("n")], pods, "new", NOW)
+    assert (step.create, sorted(names(step.delete))) == (create, delete)
+
+
+def test_an_ending_daemon_holds_its_node_without_a_surge() -> None:
+    for pod, create in ((on("a", "n", deleted=True), ()), (on("a", "n", deleted=True, phase="Failed"), ("n",))):
+        assert manage(daemon_set(), [node("n")], [pod], "new", NOW).create == create
+
+
+def test_the_oldest_daemon_of_a_node_is_what_counts() -> None:
+    nodes = [node("n1"), node("n2"), node("n3")]
+    pods = [on("a", "n1", "old"), on("b", "n1", age=5), on("c", "n2", deleted=True), on("d", "n3", ready=False)]
+    found, _ = status(daemon_set(**SURGING), nodes, pods, "new", NOW)
+    assert found == {
+        "currentNumberScheduled": 3,
+        "numberMisscheduled": 0,
+        "desiredNumberScheduled": 3,
+        "numberReady": 2,
+        "updatedNumberScheduled": 2,
+        "numberAvailable": 2,
+        "numberUnavailable": 1,
+    }
+
+
 def test_one_daemon_per_node() -> None:
     nodes = [node("n1"), node("n2"), node("n3"), node("n4", ("k", "NoExecute"))]
     pods = [
@@ -95,11 +144,12 @@ def test_one_daemon_per_node() -> None:
         on("young", "n1", age=5),
         on("failed", "n2", phase="Failed"),
         on("evicted", "n4"),
-        on("lost", "n-gone"),
+        on("lost", "n-gone"),  # what has run there is the pod collector's
+        waiting("never", "n-gone"),
     ]
-    step = manage(daemon_set(), nodes, pods, "new")
+    step = manage(daemon_set(), nodes, pods, "new", NOW)
     assert step.create == ("n3",)
-    assert sorted(names(step.delete)) == ["evicted", "failed", "lost", "young"]
+    assert sorted(names(step.delete)) == ["evicted", "failed", "never", "young"]
     assert names(step.failed) == ["failed"]
 
 
@@ -132,6 +182,19 @@ def test_a_daemon_pod_is_pinned_to_its_node() -> None:
         (
             {"maxSurge": 1, "maxUnavailable": 0},
             [on("a", "n1", "old"), on("a2", "n1", ready=False), on("b", "n2", "old"), on("c", "n3")],
+            [],
+            (),
+        ),
+        # Where the old one does not serve, a new one comes beyond the limit; the old one stays until it is available.
+        (
+            {"maxSurge": 1, "maxUnavailable": 0},
+            [on("a", "n1", "old"), on("b", "n2", "old", ready=False), on("c", "n3", "old")],
+            [],
+            ("n2", "n1"),
+        ),
+        (
+            {"maxSurge": 1, "maxUnavailable": 0},
+            [on("a", "n1", "old", ready=False), on("a2", "n1", ready=False), on("b", "n2", "old"), on("c", "n3")],
             [],
             (),
         ),

@@ -79,6 +79,10 @@ def pod(
         (1, [pod("a", ready=5000), pod("b", ready=3)], 0, ["b"]),
         (1, [pod("a"), pod("b", restarts=4)], 0, ["b"]),
         (1, [pod("a", age=9000), pod("b", age=20)], 0, ["b"]),
+        # Of about one age: it is left to the uids, more restarts or not; of the very same age restarts count.
+        (1, [pod("a", ready=4000), pod("b", ready=4100, restarts=3)], 0, ["a"]),
+        (1, [pod("a", ready=4000), pod("b", ready=4000, restarts=3)], 0, ["b"]),
+        (1, [pod("b", ready=4), pod("a", ready=5)], 0, ["b"]),  # 2**32 ns are 4.3 s
     ],
 )
 def test_plan(replicas: int, pods: list[Obj], create: int, delete: list[str]) -> None:

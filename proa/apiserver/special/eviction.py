@@ -157,6 +157,12 @@ def _check_allowance(budget: Obj) -> None:
         )
     if not allowed:
         current, desired = status.get("currentHealthy") or 0, status.get("desiredHealthy") or 0
+        failed = [one for one in status.get("conditions") or () if one.get("reason") == "SyncFailed"]
+        if failed and failed[0].get("type") == "DisruptionAllowed" and failed[0].get("status") == "False":
+            why = failed[0].get("message") or ""
+            raise _refusal(
+                f"The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}"
+            )
         if current <= desired:
             raise _refusal(f"The disruption budget {name} needs {desired} healthy pods and has {current} currently")
         raise _refusal(f"The disruption budget {name} does not allow evicting pods currently")

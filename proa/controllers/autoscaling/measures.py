@@ -20,6 +20,7 @@ from proa.controllers.autoscaling.plan import (
 )
 from proa.meta.objects import Obj
 from proa.meta.quantity import NANO_PER_UNIT, Quantity, parse
+from proa.meta.selectors import go_text
 
 _FIELDS = {
     "Object": "object",
@@ -133,7 +134,7 @@ async def _external(metrics: Metrics, source: Obj, target: Target) -> Proposal:
         try:
             total = await metrics.external(metric, target.namespace)
         except NoMetrics as error:
-            where = f"{target.namespace}/{name}/{_go_selector(metric)}"
+            where = f"{target.namespace}/{name}/{go_text(metric.get('selector'))}"
             raise NoMetrics(f"unable to get external metric {where}: {error}") from error
         if average:
             return _shared(source, total, target, _selected("external", metric))
@@ -187,25 +188,5 @@ async def _resource(metrics: Metrics, type: str, source: Obj, target: Target) ->
     return Proposal(replicas, current, f"{name} {kind} (percentage of request)")
 
 
-# ---------------------------------------------------------------- upstream's way to print selectors
-
-
 def _selected(what: str, metric: Obj) -> str:
-    return f"{what} metric {metric['name']}({_go_selector(metric)})"
-
-
-def _go_selector(metric: Obj) -> str:
-    """Returns a selector as Go prints it, which is how upstream's messages show it."""
-    selector = metric.get("selector")
-    if selector is None:
-        return "nil"
-    pairs = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
-    listed = "".join(
-        f"LabelSelectorRequirement{{Key:{one['key']},Operator:{one['operator']},"
-        f"Values:[{' '.join(one.get('values') or ())}],}},"
-        for one in selector.get("matchExpressions") or ()
-    )
-    return (
-        f"&LabelSelector{{MatchLabels:map[string]string{{{pairs}}},"
-        f"MatchExpressions:[]LabelSelectorRequirement{{{listed}}},}}"
-    )
+    return f"{what} metric {metric['name']}({go_text(metric.get('selector'))})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from proa.controllers.conditions import find
-from proa.controllers.cronjob.schedule import MISSED_MAX, Schedule, due
+from proa.controllers.cronjob.schedule import MISSED_MAX, Schedule, due, is_zone
 from proa.controllers.pods import owner_reference
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, annotations_of, copy_object, is_deleted, metadata, name_of, namespace_of, uid_of
@@ -15,6 +15,7 @@ from proa.util.clock import parse_rfc3339, rfc3339
 
 KIND = GVK("batch", "v1", "CronJob")
 SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+_DOCUMENT = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/"
 _LATENESS = timedelta(milliseconds=100)
 
 
@@ -51,6 +52,10 @@ def plan(cron: Obj, jobs: Sequence[Obj], now: datetime) -> Plan:
     status = dict(old)
     events: list[tuple[str, str, str]] = []
     active = [job for job in jobs if not end_of(job) and _is_ours(cron, job)]
+    for job in jobs:
+        if not end_of(job) and not _is_ours(cron, job):
+            text = f"Saw a job that the controller did not create or forgot: {name_of(job)}"
+            events.append(("Warning", "UnexpectedJob", text))
     _finish(cron, jobs, status, events)
     status["active"] = [_reference(job) for job in sorted(active, key=name_of)]
     delete = _history(spec, jobs)
@@ -62,11 +67,18 @@ def plan(cron: Obj, jobs: Sequence[Obj], now: datetime) -> Plan:
 
     if is_deleted(cron) or spec.get("suspend"):
         return result(None)
+    if spec.get("timeZone") and not is_zone(spec["timeZone"]):
+        text = f'invalid timeZone: "{spec["timeZone"]}": unknown time zone {spec["timeZone"]}'
+        events.append(("Warning", "UnknownTimeZone", text))
+        return result(None)
     try:
         schedule = Schedule(spec["schedule"], spec.get("timeZone"))
     except ValueError as error:
-        events.append(("Warning", "UnparseableSchedule", f"unparseable schedule: {spec['schedule']}: {error}"))
+        events.append(("Warning", "UnparseableSchedule", f'unparseable schedule: "{spec["schedule"]}" : {error}'))
         return result(None)
+    if "TZ" in spec["schedule"]:
+        text = f'CRON_TZ or TZ used in schedule "{spec["schedule"]}" is not officially supported, see {_DOCUMENT}'
+        events.append(("Warning", "UnsupportedSchedule", f"{text} for more details"))
     since = parse_rfc3339(status.get("lastScheduleTime") or metadata(cron)["creationTimestamp"])
     deadline = spec.get("startingDeadlineSeconds")
     if deadline is not None:

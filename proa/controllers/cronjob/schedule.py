@@ -28,6 +28,15 @@ MISSED_MAX = 100
 _FOLD_MAX = timedelta(hours=3)  # no clock is turned back further
 
 
+def is_zone(name: str) -> bool:
+    """Tells whether there is a time zone of that name."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        return False
+    return True
+
+
 class Schedule:
     """A parsed schedule; raises ValueError for one that is malformed or a zone that is unknown."""
 

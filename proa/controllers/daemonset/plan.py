@@ -8,7 +8,7 @@ from datetime import datetime
 
 from proa.controllers.numbers import scaled
 from proa.controllers.placement import fits_selector, untolerated
-from proa.controllers.pods import is_available, is_ready, owner_reference, phase, seconds_to_available
+from proa.controllers.pods import is_available, is_finished, is_ready, owner_reference, phase, seconds_to_available
 from proa.controllers.revisions import HASH_LABEL
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj, copy_object, is_deleted, labels_of, metadata, name_of, namespace_of
@@ -89,53 +89,76 @@ def by_node(pods: Sequence[Obj]) -> dict[str, list[Obj]]:
     return found
 
 
-def manage(daemon_set: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], current_hash: str) -> Plan:
+def _oldest_first(pods: Sequence[Obj]) -> list[Obj]:
+    """Returns pods in the order in which a node's pods count: scheduled ones first, then the oldest."""
+    return sorted(
+        pods,
+        key=lambda pod: (
+            not (pod.get("spec") or {}).get("nodeName"),
+            metadata(pod).get("creationTimestamp") or "",
+            name_of(pod),
+        ),
+    )
+
+
+def manage(daemon_set: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], current_hash: str, now: datetime) -> Plan:
     """Compares nodes with pods: one pod per node that fits (two while an update surges)."""
     found = _Sorted()
     placed = by_node(pods)
+    surges = _surge(daemon_set, len(nodes)) > 0
+    min_ready_seconds = daemon_set["spec"].get("minReadySeconds") or 0
     for node in nodes:
         should, may_stay = belongs(daemon_set, node)
         there = placed.pop(name_of(node), [])
-        _sort_node(found, name_of(node), should, may_stay, there, current_hash, _surge(daemon_set, len(nodes)) > 0)
-    # Pods of nodes that are gone, and pending ones for them.
-    found.delete += [pod for name, listed in placed.items() if name for pod in listed if not is_deleted(pod)]
+        if not should and not may_stay:
+            found.delete += [pod for pod in there if not is_deleted(pod)]
+            continue
+        running = _sort_node(found, name_of(node), should, there, surges)
+        if not surges:
+            found.delete += _oldest_first(running)[1:]
+        elif len(running) > 1:
+            found.delete += _surplus(running, current_hash, min_ready_seconds, now)
+    # Pods that wait for nodes that are gone: they never start. Those that ran there are the pod collector's.
+    found.delete += [
+        pod
+        for name, listed in placed.items()
+        if name
+        for pod in listed
+        if not (pod.get("spec") or {}).get("nodeName") and not is_deleted(pod)
+    ]
     return Plan(tuple(found.create[:BURST_MAX]), tuple(found.delete[:BURST_MAX]), tuple(found.failed))
 
 
-def _sort_node(
-    found: _Sorted, node: str, should: bool, may_stay: bool, there: list[Obj], current_hash: str, surges: bool
-) -> None:
-    if not should and not may_stay:
-        found.delete += [pod for pod in there if not is_deleted(pod)]
-        return
+def _sort_node(found: _Sorted, node: str, should: bool, there: Sequence[Obj], surges: bool) -> list[Obj]:
+    """Notes what a node's pods ask for; returns those that run or will."""
     running = []
-    terminating = False
     for pod in there:
         if is_deleted(pod):
-            terminating = True
-        elif phase(pod) in ("Failed", "Succeeded"):
+            continue
+        if phase(pod) in ("Failed", "Succeeded"):
             if phase(pod) == "Failed":
                 found.failed.append(pod)
             found.delete.append(pod)
         else:
             running.append(pod)
-    if not running and not terminating and not any(phase(pod) in ("Failed", "Succeeded") for pod in there):
-        if should:
-            found.create.append(node)
-        return
-    if len(running) > 1:
-        oldest = sorted(running, key=lambda pod: (not is_ready(pod), metadata(pod).get("creationTimestamp") or ""))
-        if surges and len({labels_of(pod).get(HASH_LABEL) == current_hash for pod in running}) == 2:
-            # An update in progress: the old one goes when the new one is available.
-            oldest = [
-                pod
-                for new in (True, False)
-                for pod in oldest
-                if (labels_of(pod).get(HASH_LABEL) == current_hash) == new
-            ]
-            found.delete += oldest[2:]
-        else:
-            found.delete += oldest[1:]
+    # A surging update wants a pod that stays, one that is ending does not do.
+    present = [pod for pod in there if not is_deleted(pod) or not (surges or is_finished(pod))]
+    if should and not present:
+        found.create.append(node)
+    return running
+
+
+def _surplus(running: Sequence[Obj], current_hash: str, min_ready_seconds: int, now: datetime) -> list[Obj]:
+    """Returns which pods of a node are too many in a surging update: at most an old one that is ready stays beside a
+    new one that is not available yet."""
+    new: list[Obj] = []
+    old: list[Obj] = []
+    for pod in _oldest_first(running):
+        (new if labels_of(pod).get(HASH_LABEL) == current_hash else old).append(pod)
+    surplus = new[1:] + old[1:]
+    if new and old and (not is_ready(old[0]) or is_available(new[0], min_ready_seconds, now)):
+        surplus.append(old[0])
+    return surplus
 
 
 # ---------------------------------------------------------------- updates
@@ -163,11 +186,12 @@ def update(daemon_set: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], current_h
     unavailable = surging = 0
     at_once: list[Obj] = []
     candidates: list[Obj] = []
+    create_at_once: list[str] = []
     create: list[str] = []
     for node in fitting:
-        there = [pod for pod in placed.get(name_of(node), []) if phase(pod) not in ("Failed", "Succeeded")]
-        new = [pod for pod in there if labels_of(pod).get(HASH_LABEL) == current_hash and not is_deleted(pod)]
-        old = [pod for pod in there if labels_of(pod).get(HASH_LABEL) != current_hash and not is_deleted(pod)]
+        there = [pod for pod in placed.get(name_of(node), []) if not is_finished(pod) and not is_deleted(pod)]
+        new = [pod for pod in there if labels_of(pod).get(HASH_LABEL) == current_hash]
+        old = [pod for pod in there if labels_of(pod).get(HASH_LABEL) != current_hash]
         new_available = any(is_available(pod, min_ready_seconds, now) for pod in new)
         old_available = any(is_available(pod, min_ready_seconds, now) for pod in old)
         if not new_available and not old_available:
@@ -175,18 +199,19 @@ def update(daemon_set: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], current_h
         if not old:
             continue
         if surge:
-            if new_available or (not old_available and new):
+            if new_available:
                 at_once += old
             elif new:
                 surging += 1
             else:
-                create.append(name_of(node))
+                # Where the old pod does not serve anyway, a new one comes whatever the limit.
+                (create if old_available else create_at_once).append(name_of(node))
         elif not old_available:
             at_once += old
         else:
             candidates += old
     if surge:
-        return Plan(create=tuple(create[: max(0, surge - surging)]), delete=tuple(at_once))
+        return Plan(create=(*create_at_once, *create[: max(0, surge - surging)]), delete=tuple(at_once))
     return Plan(delete=(*at_once, *candidates[: max(0, unavailable_max - unavailable)]))
 
 
@@ -215,8 +240,9 @@ def pod_for(daemon_set: Obj, node: str, current_hash: str) -> Obj:
         "labels": labels,
         "ownerReferences": [owner_reference(daemon_set, KIND)],
     }
-    if base.get("annotations"):
-        meta["annotations"] = dict(base["annotations"])
+    for part in ("annotations", "finalizers"):
+        if base.get(part):
+            meta[part] = copy_object(base[part])
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
 
@@ -241,19 +267,19 @@ def status(
     waits = []
     for node in nodes:
         should, _ = belongs(daemon_set, node)
-        there = [pod for pod in placed.get(name_of(node), []) if not is_deleted(pod)]
+        there = [pod for pod in placed.get(name_of(node), []) if not (is_deleted(pod) and is_finished(pod))]
         if not should:
             counts["numberMisscheduled"] += bool(there)
             continue
         counts["desiredNumberScheduled"] += 1
         if not there:
             continue
-        pod = min(there, key=lambda one: (not is_ready(one), metadata(one).get("creationTimestamp") or ""))
+        pod = _oldest_first(there)[0]
         counts["currentNumberScheduled"] += 1
         counts["numberReady"] += is_ready(pod)
         wait_seconds = seconds_to_available(pod, min_ready_seconds, now)
         counts["numberAvailable"] += wait_seconds == 0
-        counts["updatedNumberScheduled"] += any(labels_of(one).get(HASH_LABEL) == current_hash for one in there)
+        counts["updatedNumberScheduled"] += labels_of(pod).get(HASH_LABEL) == current_hash
         if wait_seconds:
             waits.append(wait_seconds)
     counts["numberUnavailable"] = counts["desiredNumberScheduled"] - counts["numberAvailable"]

@@ -11,6 +11,7 @@ from proa.controllers.batches import slow_start
 from proa.controllers.daemonset.plan import KIND, Plan, manage, pod_for, status, target_node, update
 from proa.controllers.history import History
 from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller, count_controlled
+from proa.controllers.pods import phase
 from proa.controllers.revisions import HASH_LABEL
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
@@ -82,7 +83,9 @@ class DaemonSetController(Controller):
         candidates = self._pods.indexed(CONTROLLER_INDEX, uid)
         candidates += self._pods.indexed(CONTROLLER_INDEX, f"orphan/{namespace}")
         pods = await self._claimer.claim(daemon_set, selector, PODS, candidates)
-        recheck_seconds = await self._carry_out(daemon_set, manage(daemon_set, nodes, pods, hashed), hashed)
+        recheck_seconds = await self._carry_out(
+            daemon_set, manage(daemon_set, nodes, pods, hashed, self.clock.now()), hashed
+        )
         strategy = (daemon_set["spec"].get("updateStrategy") or {}).get("type", "RollingUpdate")
         if strategy == "RollingUpdate":
             pods = self._pods.indexed(CONTROLLER_INDEX, uid)
@@ -118,6 +121,9 @@ class DaemonSetController(Controller):
             if uid_of(pod) in failed:
                 text = f"Found failed daemon pod {key_of(pod)} on node {target_node(pod)}, will try to kill it"
                 self.events.event(owner, "Warning", "FailedDaemonPod", text)
+            elif phase(pod) == "Succeeded":
+                text = f"Found succeeded daemon pod {key_of(pod)} on node {target_node(pod)}, will try to delete it"
+                self.events.event(owner, "Normal", "SucceededDaemonPod", text)
         await asyncio.gather(*(self._delete(owner, pod) for pod in delete))
         nodes = list(step.create)
         _, error = await slow_start(len(nodes), lambda: self._create(owner, nodes.pop(0), hashed))

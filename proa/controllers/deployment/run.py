@@ -118,7 +118,7 @@ class DeploymentController(Controller):
         except StatusError as error:
             if error.reason == "AlreadyExists":
                 return await self._collided(deployment, replica_set)
-            text = f"Failed to create new replica set {name!r}: {error}"
+            text = f'Failed to create new replica set "{name}": {error}'
             conditions = progress.created(deployment, name, text, now)
             await self._write_status(deployment, {**status, "conditions": conditions})
             self.events.event(deployment, "Warning", "ReplicaSetCreateError", text)

@@ -83,6 +83,18 @@ def _conditions(old: Sequence[Obj] | None, made: Obj) -> list[Obj]:
     return [{**one, "observedGeneration": generation} if one["type"] == made["type"] else one for one in listed]
 
 
+def kept(budget: Obj, pods: Sequence[Obj], now: datetime) -> list[Obj]:
+    """Returns pods that an eviction was allowed for, and that nobody has deleted in time."""
+    noted = (budget.get("status") or {}).get("disruptedPods") or {}
+    return [
+        pod
+        for pod in pods
+        if name_of(pod) in noted
+        and not is_deleted(pod)
+        and (now - parse_rfc3339(noted[name_of(pod)])).total_seconds() >= DELETION_SECONDS
+    ]
+
+
 def _disrupted(noted: Mapping[str, str], pods: Sequence[Obj], now: datetime) -> tuple[dict[str, str], float | None]:
     """Returns the evictions that were allowed and have not shown yet."""
     found: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from proa.client.resources import (
     CUSTOMRESOURCEDEFINITIONS,
@@ -14,20 +15,32 @@ from proa.client.resources import (
     STATEFULSETS,
 )
 from proa.controllers.discovery import Kinds
-from proa.controllers.disruption.plan import failed, needs_scale, status
+from proa.controllers.disruption.plan import failed, kept, needs_scale, status
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
 from proa.meta.gvk import split_api_version
-from proa.meta.objects import Obj, controller_of, key_of, labels_of, metadata, namespace_of, split_key
-from proa.meta.selectors import LabelSelector, from_object
+from proa.meta.objects import Obj, controller_of, key_of, labels_of, metadata, name_of, namespace_of, split_key
+from proa.meta.selectors import LabelSelector, from_object, go_text
 
 
 class _Unknown(Exception):
     """The size that a pod's controller is set to cannot be found out."""
 
 
+class _Absent(Exception):
+    """The controller that a pod refers to does not exist, or has no size."""
+
+
+_UNMANAGED = (
+    "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of "
+    "the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please "
+    'set ".spec.minAvailable" field of the PDB to an integer value.'
+)
+
+
 class DisruptionController(Controller):
     name = "disruption-controller"
+    event_source = "controllermanager"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -58,11 +71,20 @@ class DisruptionController(Controller):
         pods = [pod for pod in self._pods.objects(namespace) if selector.matches(labels_of(pod))]
         now = self.clock.now()
         recheck_seconds = None
+        if not pods:
+            self.events.event(budget, "Normal", "NoPods", "No matching pods found")
         try:
-            scale = await self._scale(pods) if needs_scale(budget) else 0
+            scale = 0
+            if needs_scale(budget):
+                scale = await self._scale(budget, pods)
+                if any(controller_of(pod) is None for pod in pods):
+                    text = _UNMANAGED.format(go_text(budget["spec"].get("selector")))
+                    self.events.event(budget, "Warning", "UnmanagedPods", text)
             changed, recheck_seconds = status(budget, pods, scale, now)
+            self._tell_of_kept(budget, pods, now)
         except (_Unknown, ValueError) as error:
-            self.events.event(budget, "Warning", "CalculateExpectedPodCountFailed", str(error))
+            text = f"Failed to calculate the number of expected pods: {error}"
+            self.events.event(budget, "Warning", "CalculateExpectedPodCountFailed", text)
             wanted = failed(budget, str(error), now)
             changed = None if wanted == budget.get("status") else wanted
             recheck_seconds = 30.0
@@ -71,7 +93,13 @@ class DisruptionController(Controller):
             await ignore_absent(self.client.update(PODDISRUPTIONBUDGETS, updated, subresource="status"))
         return Result(recheck_seconds)
 
-    async def _scale(self, pods: Sequence[Obj]) -> int:
+    def _tell_of_kept(self, budget: Obj, pods: Sequence[Obj], now: datetime) -> None:
+        """Tells of pods that were to be evicted, and still are there."""
+        for pod in kept(budget, pods, now):
+            text = f"Pod was expected by PDB {key_of(budget)} to be deleted but it wasn't"
+            self.events.event(pod, "Warning", "NotDeleted", text)
+
+    async def _scale(self, budget: Obj, pods: Sequence[Obj]) -> int:
         """Returns the sum of the sizes of the pods' controllers; raises _Unknown."""
         sizes: dict[str, int] = {}
         for pod in pods:
@@ -79,7 +107,12 @@ class DisruptionController(Controller):
             if reference is None:
                 continue  # a pod without a controller is counted by nobody
             if reference["uid"] not in sizes:
-                owner_uid, size = await self._size_of(namespace_of(pod), reference)
+                try:
+                    owner_uid, size = await self._size_of(namespace_of(pod), reference)
+                except _Absent:
+                    text = f'found no controllers for pod "{name_of(pod)}"'
+                    self.events.event(budget, "Warning", "NoControllers", text)
+                    raise _Unknown(text) from None
                 sizes[owner_uid] = size
                 sizes.setdefault(reference["uid"], 0 if owner_uid != reference["uid"] else size)
         return sum(sizes.values())
@@ -91,7 +124,7 @@ class DisruptionController(Controller):
         if informer is not None:
             owner = informer.get(reference["name"], namespace)
             if owner is None or metadata(owner).get("uid") != reference["uid"]:
-                return reference["uid"], 0
+                raise _Absent
             above = controller_of(owner) if reference["kind"] == "ReplicaSet" else None
             if above is not None and above.get("kind") == "Deployment":
                 return await self._size_of(namespace, above)
@@ -102,7 +135,7 @@ class DisruptionController(Controller):
                     scale = await self.client.get(kind.resource, reference["name"], namespace, subresource="scale")
                 except StatusError as error:
                     if error.code == 404:
-                        break
+                        raise _Absent from error
                     raise
                 return reference["uid"], int((scale.get("spec") or {}).get("replicas") or 0)
         raise _Unknown(f"{reference['kind']}.{group} does not implement the scale subresource")

@@ -15,15 +15,18 @@ def judge(job: Obj, pod: Obj) -> tuple[str, str]:
     for number, rule in enumerate((job["spec"].get("podFailurePolicy") or {}).get("rules") or ()):
         why = _exit_codes(rule.get("onExitCodes"), pod) or _conditions(rule.get("onPodConditions") or (), pod)
         if why:
-            where = f"{namespace_of(pod)}/{name_of(pod)}"
             action = rule.get("action") or COUNT
-            return action, f"{why[0]} for pod {where} {why[1]} matching {action} rule at index {number}"
+            return action, f"{why} matching {action} rule at index {number}"
     return COUNT, ""
 
 
-def _exit_codes(wanted: Obj | None, pod: Obj) -> tuple[str, str] | None:
+def _key(pod: Obj) -> str:
+    return f"{namespace_of(pod)}/{name_of(pod)}"
+
+
+def _exit_codes(wanted: Obj | None, pod: Obj) -> str:
     if not wanted:
-        return None
+        return ""
     status = pod.get("status") or {}
     for container in [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]:
         ended = (container.get("state") or {}).get("terminated")
@@ -32,17 +35,17 @@ def _exit_codes(wanted: Obj | None, pod: Obj) -> tuple[str, str] | None:
         code = ended.get("exitCode") or 0
         inside = code in (wanted.get("values") or ())
         if code != 0 and inside == (wanted.get("operator") == "In"):
-            return f"Container {container.get('name')}", f"failed with exit code {code}"
-    return None
+            return f"Container {container.get('name')} for pod {_key(pod)} failed with exit code {code}"
+    return ""
 
 
-def _conditions(patterns: Sequence[Obj], pod: Obj) -> tuple[str, str] | None:
+def _conditions(patterns: Sequence[Obj], pod: Obj) -> str:
     for pattern in patterns:
         for condition in (pod.get("status") or {}).get("conditions") or ():
             same_type = condition.get("type") == pattern.get("type")
             if same_type and condition.get("status") == (pattern.get("status") or "True"):
-                return "Pod", f"has condition {condition.get('type')}"
-    return None
+                return f"Pod {_key(pod)} has condition {condition.get('type')}"
+    return ""
 
 
 def success_policy_met(job: Obj, completed: set[int]) -> str:

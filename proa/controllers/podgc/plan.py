@@ -14,10 +14,11 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """A pod to delete at once. `failed_because`: first show it as failed, for this reason."""
+    """A pod to delete at once. `fail`: first show it as failed; `disrupted_because`: with this reason, if any."""
 
     pod: Obj
-    failed_because: str = ""
+    fail: bool = False
+    disrupted_because: str = ""
 
 
 def is_out_of_service(node: Obj) -> bool:
@@ -45,11 +46,10 @@ def plan(
             continue
         node = node_of(pod)
         if node and node not in nodes and node in lost_nodes:
-            found.append(Collect(pod, "" if is_finished(pod) else "PodGC: node no longer exists"))
-        elif not node and is_deleted(pod):
-            found.append(Collect(pod, "" if is_finished(pod) else "PodGC: pod was deleted before it was scheduled"))
-        elif node in out and is_deleted(pod):
-            found.append(Collect(pod, "" if is_finished(pod) else "PodGC: node is out of service"))
+            found.append(Collect(pod, not is_finished(pod), "PodGC: node no longer exists"))
+        elif is_deleted(pod) and (not node or node in out):
+            # Somebody else has deleted it, and has said why, if there is something to say.
+            found.append(Collect(pod, not is_finished(pod)))
     return found
 
 

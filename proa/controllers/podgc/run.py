@@ -85,8 +85,8 @@ class PodGarbageCollector(Controller):
 
     async def _delete(self, collect: Collect) -> None:
         pod = collect.pod
-        if collect.failed_because:
-            await ignore_absent(self._fail(pod, collect.failed_because))
+        if collect.fail:
+            await ignore_absent(self._fail(pod, collect.disrupted_because))
         options = DeleteOptions(grace_seconds=0, uid=uid_of(pod))
         try:
             await self.client.delete(PODS, name_of(pod), namespace_of(pod), options)
@@ -95,6 +95,8 @@ class PodGarbageCollector(Controller):
                 log.warning("pod %s/%s not collected: %s", namespace_of(pod), name_of(pod), error)
 
     async def _fail(self, pod: Obj, why: str) -> None:
-        made = condition("DisruptionTarget", "True", "DeletionByPodGC", why, self.clock.now())
-        changes = {"status": {"phase": "Failed", "conditions": [made]}}
+        status: Obj = {"phase": "Failed"}
+        if why:
+            status["conditions"] = [condition("DisruptionTarget", "True", "DeletionByPodGC", why, self.clock.now())]
+        changes = {"status": status}
         await self.client.patch(PODS, name_of(pod), changes, namespace_of(pod), subresource="status")

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from proa.controllers.conditions import condition, find, without_condition
-from proa.controllers.pods import deletion_order, is_active, is_finished, is_ready, seconds_to_available
+from proa.controllers.pods import DeletionOrder, is_active, is_finished, is_ready, seconds_to_available
 from proa.meta.objects import Obj, is_deleted, labels_of, metadata
 
 BURST_MAX = 500
@@ -45,7 +45,7 @@ def plan(
     if missing >= 0:
         return Plan(create=min(missing, BURST_MAX))
     related = related_on_node()
-    ranked = sorted(active, key=lambda pod: deletion_order(pod, related, now))
+    ranked = sorted(active, key=lambda pod: DeletionOrder(pod, related, now))
     return Plan(delete=tuple(ranked[: min(-missing, BURST_MAX)]))
 
 

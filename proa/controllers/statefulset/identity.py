@@ -73,7 +73,7 @@ def claim_owners(stateful_set: Obj, claim: Obj, pod: Obj | None, condemned: bool
     kept = [
         one
         for one in metadata(claim).get("ownerReferences") or []
-        if one.get("uid") != set_uid and not (one.get("kind") == "Pod" and one.get("apiVersion") == "v1")
+        if one.get("uid") != set_uid and not (pod is not None and _is_of_pod(one, pod))
     ]
     if when_scaled and condemned and pod is not None:
         return [*kept, {"apiVersion": "v1", "kind": "Pod", "name": name_of(pod), "uid": metadata(pod)["uid"]}]
@@ -82,6 +82,11 @@ def claim_owners(stateful_set: Obj, claim: Obj, pod: Obj | None, condemned: bool
         plain = {key: reference[key] for key in ("apiVersion", "kind", "name", "uid")}
         return [*kept, {**plain, "controller": True}]
     return kept
+
+
+def _is_of_pod(reference: Obj, pod: Obj) -> bool:
+    """Tells whether a reference is to this pod or to an earlier one of its name."""
+    return (reference.get("apiVersion"), reference.get("kind"), reference.get("name")) == ("v1", "Pod", name_of(pod))
 
 
 def pod_for(stateful_set: Obj, ordinal: int, revision: Obj) -> Obj:

@@ -20,7 +20,6 @@ from proa.controllers.statefulset.identity import (
     claims_for,
     ordinal_of,
     pod_for,
-    retention,
 )
 from proa.controllers.statefulset.plan import NewPod, condemned, in_use, plan
 from proa.meta.errors import StatusError
@@ -109,7 +108,7 @@ class StatefulSetController(Controller):
     async def _create(self, owner: Obj, new: NewPod, revision: Obj) -> None:
         pod = pod_for(owner, new.ordinal, revision)
         try:
-            await self._make_claims(owner, new.ordinal)
+            await self._make_claims(owner, new.ordinal, name_of(pod))
             await self.client.create(PODS, pod, namespace_of(owner))
         except StatusError as error:
             if error.reason == "AlreadyExists":
@@ -120,7 +119,7 @@ class StatefulSetController(Controller):
         text = f"create Pod {name_of(pod)} in StatefulSet {name_of(owner)} successful"
         self.events.event(owner, "Normal", "SuccessfulCreate", text)
 
-    async def _make_claims(self, owner: Obj, ordinal: int) -> None:
+    async def _make_claims(self, owner: Obj, ordinal: int, pod: str) -> None:
         for claim in claims_for(owner, ordinal):
             found = self._claims.get(name_of(claim), namespace_of(owner))
             if found is not None:
@@ -134,15 +133,19 @@ class StatefulSetController(Controller):
             try:
                 await self.client.create(PERSISTENTVOLUMECLAIMS, claim, namespace_of(owner))
             except StatusError as error:
-                if error.reason != "AlreadyExists":
-                    raise
-                continue
-            text = f"create Claim {name_of(claim)} in StatefulSet {name_of(owner)} success"
+                if error.reason == "AlreadyExists":
+                    continue
+                text = (
+                    f"create Claim {name_of(claim)} for Pod {pod} in StatefulSet {name_of(owner)} failed error: {error}"
+                )
+                self.events.event(owner, "Warning", "FailedCreate", text)
+                raise
+            text = f"create Claim {name_of(claim)} Pod {pod} in StatefulSet {name_of(owner)} success"
             self.events.event(owner, "Normal", "SuccessfulCreate", text)
 
     async def _keep_claims(self, owner: Obj, pods: Sequence[Obj]) -> None:
         """Gives claims the owners that the retention policy asks for, before their pod goes."""
-        if not any(retention(owner)):
+        if not claim_templates(owner):
             return
         leaving = {uid_of(pod) for pod in condemned(owner, pods)}
         for pod in pods:
