@@ -78,6 +78,7 @@ class CachedInformer:
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
         self.revision = 0  # the newest that the reflector has delivered
+        self._leaving: dict[str, str] = {}  # uid -> when it was deleted by us, until the watch tells of it
 
     @property
     def synced(self) -> bool:
@@ -130,10 +131,14 @@ class CachedInformer:
             self.put(obj)
 
     def observe_deletion(self, uid: str, name: str, namespace: str, stamp: str) -> None:
-        """Shows an object that was just deleted as being deleted, until the watch reports what became of it."""
+        """Shows an object that was just deleted as being deleted, until the watch reports what became of it.
+
+        Changes from before the deletion may still come; they do not bring it back.
+        """
         current = self.get(name, namespace)
         if current is None or current["metadata"].get("uid") != uid or current["metadata"].get("deletionTimestamp"):
             return
+        self._leaving[uid] = stamp
         self._store({**current, "metadata": {**current["metadata"], "deletionTimestamp": stamp}}, current)
 
     # What the reflector calls.
@@ -141,6 +146,7 @@ class CachedInformer:
     def replace(self, items: list[Obj], revision: int = 0) -> None:
         """Makes the cache hold exactly `items`, and what was observed after that `revision`."""
         present = {key_of(item) for item in items}
+        self._leaving.clear()
         for obj in self.objects():
             if key_of(obj) not in present and not (revision and _revision(obj) > revision):
                 self.remove(obj)
@@ -159,6 +165,11 @@ class CachedInformer:
                 old = None
             elif _revision(obj) <= _revision(old):
                 return
+        if self._leaving and meta.get("uid") in self._leaving:
+            if meta.get("deletionTimestamp"):
+                del self._leaving[meta["uid"]]
+            else:
+                obj = {**obj, "metadata": {**meta, "deletionTimestamp": self._leaving[meta["uid"]]}}
         self._store(obj, old)
 
     def remove(self, obj: Obj) -> None:
@@ -166,6 +177,7 @@ class CachedInformer:
         namespace = namespace_of(obj)
         part = self._objects.get(namespace)
         old = part.get(name_of(obj)) if part else None
+        self._leaving.pop(uid_of(obj), None)
         if part is None or old is None or uid_of(old) != uid_of(obj):
             return  # unknown, or already made anew under the same name
         del part[name_of(obj)]

@@ -128,5 +128,17 @@ def test_an_own_deletion_shows_until_the_watch_reports_it() -> None:
     assert "deletionTimestamp" not in (informer.get("a", "ns") or {})["metadata"]
     informer.observe_deletion("uid-a", "a", "ns", "2026-01-01T00:00:00Z")
     assert (informer.get("a", "ns") or {})["metadata"]["deletionTimestamp"] == "2026-01-01T00:00:00Z"
+    # What happened before the deletion may come later; it does not bring the object back.
     informer.put(pod("a", 6))
+    assert (informer.get("a", "ns") or {})["metadata"]["deletionTimestamp"] == "2026-01-01T00:00:00Z"
+    gone = pod("a", 7)
+    gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z"
+    informer.put(gone)
+    assert (informer.get("a", "ns") or {})["metadata"]["deletionTimestamp"] == "2026-01-01T00:00:30Z"
+    informer.remove(gone)
+    assert informer.get("a", "ns") is None and not informer._leaving
+    # A whole new list is believed.
+    informer.put(pod("a", 9))
+    informer.observe_deletion("uid-a", "a", "ns", "2026-01-01T00:00:00Z")
+    informer.replace([pod("a", 10)], 10)
     assert "deletionTimestamp" not in (informer.get("a", "ns") or {})["metadata"]

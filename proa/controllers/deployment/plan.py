@@ -161,7 +161,8 @@ def _smaller_old(deployment: Obj, sets: Sets) -> dict[str, int]:
         if unhealthy > 0:
             sizes[name_of(one)] = replicas(one) - unhealthy
             allowance -= unhealthy
-    surplus = sum(counted(one, "availableReplicas") for one in sets.all) - available_min
+    # A set's status may not tell yet of pods that it was told to give up.
+    surplus = sum(min(replicas(one), counted(one, "availableReplicas")) for one in sets.all) - available_min
     for one in sets.old_active:
         size = sizes.get(name_of(one), replicas(one))
         healthy = min(size, surplus)
