@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from collections.abc import Iterable, Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +138,20 @@ class Net:
         command = ["-n", self.namespace, "exec", "-i", pod, "-c", container, "--", "python3", "-c", program, *arguments]
         return self.cluster.run(*command, input=text, check=False).stdout
 
-    def fetch(self, pod: str, *urls: str, times: int = 1, options: str = "") -> list[str]:
-        """Fetches each URL so often with curl, one after another; a failure is `failed CODE` (7: refused, 28: none)."""
-        one = f'curl -gs -m 2 {options} "$url" || echo "failed $?"'
-        listed = " ".join(shlex.quote(url) for url in urls)
-        script = f"for url in {listed}; do for i in $(seq {times}); do {one}; echo; done; done"
-        return [line for line in self.run(pod, script).splitlines() if line]
+    def fetch_each(self, pod: str, urls: Sequence[str], times: int = 1, options: str = "") -> dict[str, list[str]]:
+        """Fetches each URL so often with curl, each time by a connection of its own; returns the answers by URL.
+
+        A failure is `failed CODE`: 7 for refused, 28 for no answer within a second.
+        """
+        fetch = f"curl -gs -m 1 -H 'Connection: close' -w ' %{{exitcode}}\\n' {options}"
+        script = "".join(f"{fetch} {' '.join([shlex.quote(url)] * times)}; " for url in urls)
+        lines = [line.rpartition(" ") for line in self.run(pod, script).splitlines()]
+        answers = [body if code == "0" else f"failed {code}" for body, _, code in lines]
+        return {url: answers[at * times : (at + 1) * times] for at, url in enumerate(urls)}
+
+    def fetch(self, pod: str, url: str, times: int = 1, options: str = "") -> list[str]:
+        """As `fetch_each`, for one URL."""
+        return self.fetch_each(pod, [url], times, options)[url]
 
     def ask_udp(
         self, pod: str, host: str, port: int, times: int = 1, text: str = "hostname", source: int = 0
@@ -152,15 +160,23 @@ class Net:
         asked = f"{host} {port} {times} {source} {text}\n"
         return self.python(pod, _ASK_UDP, text=asked).splitlines()
 
-    def reached(self, pod: str, url: str, names: Iterable[str], times: int = 15, **options: Any) -> bool:
-        """Tells whether exactly these servers answer; for use with `eventually`."""
-        found, wanted = set(self.fetch(pod, url, times=times, **options)), set(names)
-        assert found == wanted, f"{pod} to {url}: {found}, not {wanted}"
+    def reached(self, pod: str, urls: str | Sequence[str], names: Iterable[str], times: int = 15) -> bool:
+        """Tells whether exactly these servers answer at each URL; for use with `eventually`."""
+        wanted = set(names)
+        for url, found in self.fetch_each(pod, [urls] if isinstance(urls, str) else urls, times).items():
+            assert set(found) == wanted, f"{pod} to {url}: {found}, not {wanted}"
         return True
 
-    def from_host(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command on the machine that the nodes are on."""
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    def from_host(self, address: str, port: int, path: str = "/") -> str:
+        """Fetches from the machine that the nodes are on; returns the body, or the failure's name."""
+        connection = HTTPConnection(address, port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        except OSError as error:
+            return type(error).__name__
+        finally:
+            connection.close()
 
 
 def install_program(api: Api, namespace: str) -> None:

@@ -20,7 +20,7 @@ DONE = (
     "dra/",
     "instrumentation/",
     "kubectl/",
-    "network/apiserver",
+    "network/",
     "scheduling/",
 )
 

@@ -76,6 +76,7 @@ class Expected:
         return True
 
     def _check_target(self, address: str, target: Any) -> None:
+        assert address in self.pods
         meta = self.pods[address]["metadata"]
         assert target == {"kind": "Pod", **{key: meta[key] for key in ("namespace", "name", "uid")}}
 
@@ -181,10 +182,10 @@ def test_ports_in_several_slices(net: Net) -> None:
     address = net.addresses["web-0"]
     manual_slice(net, "split-ports-1", "split-ports", [address], http=80)
     manual_slice(net, "split-ports-2", "split-ports", [address], alt=8080)
+    hosts = (made["spec"]["clusterIP"], f"split-ports.{net.namespace}")
+    urls = [f"http://{host}:{port}/" for host in hosts for port in (80, 81)]
     for client in net.clients.values():
-        for host in (made["spec"]["clusterIP"], f"split-ports.{net.namespace}"):
-            for port in (80, 81):
-                eventually(lambda: net.reached(client, f"http://{host}:{port}/", {"web-0"}, times=3))  # noqa: B023
+        eventually(lambda: net.reached(client, urls, {"web-0"}, times=3))  # noqa: B023
     # Through the API server as well, though no pod is named in these slices.
     for port in (80, 81):
         assert net.api.get(f"{net.path('services', f'split-ports:{port}')}/proxy/").ok() == b"web-0"
@@ -213,9 +214,8 @@ def test_mirrored_endpoints_take_traffic(net: Net) -> None:
         {"ports": [{"name": "port81", "port": 8080}], "addresses": [address]},
     ]
     net.create("endpoints", {"metadata": {"name": "mirrored"}, "subsets": subsets})
-    for port in (80, 81):
-        url = f"http://{made['spec']['clusterIP']}:{port}/"
-        eventually(lambda: net.reached(net.clients[NODES[0]], url, {"web-1"}, times=3))  # noqa: B023
+    urls = [f"http://{made['spec']['clusterIP']}:{port}/" for port in (80, 81)]
+    eventually(lambda: net.reached(net.clients[NODES[0]], urls, {"web-1"}, times=3))
     net.remove("endpoints", "mirrored")
     eventually(lambda: not net.slices("mirrored"))
     url = f"http://{made['spec']['clusterIP']}/"
