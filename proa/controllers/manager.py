@@ -34,6 +34,7 @@ CONTROLLERS: dict[str, str] = {
     "persistentvolume-binder": "proa.controllers.volumes.binder:VolumeBinder",
     "persistentvolumeclaim-protection": "proa.controllers.volumes.protection:ClaimProtectionController",
     "persistentvolume-protection": "proa.controllers.volumes.protection:VolumeProtectionController",
+    "volumeattributesclass-protection": "proa.controllers.volumes.protection:AttributesClassProtectionController",
     "resourceclaim": "proa.controllers.resourceclaim.run:PodClaimController",
     "resourceclaim-release": "proa.controllers.resourceclaim.run:ClaimReleaseController",
     "ephemeral-volume": "proa.controllers.volumes.ephemeral:EphemeralVolumeController",

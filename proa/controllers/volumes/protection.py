@@ -1,10 +1,14 @@
-"""Keeps claims that a pod uses, and volumes that are bound, from vanishing: finalizers that go at the right time."""
+"""Keeps from vanishing: claims that a pod uses, volumes that are bound, and attributes classes that either has.
+
+Finalizers hold them, which go at the right time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proa.client.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
+from proa.apis.storage.volume_attributes_class import IN_USE_FINALIZER as ATTRIBUTES_CLASS_FINALIZER
+from proa.client.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, VOLUMEATTRIBUTESCLASSES
 from proa.controllers.pods import is_finished
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.controllers.volumes.plan import is_used_by
@@ -72,6 +76,39 @@ class VolumeProtectionController(Controller):
         if changed is not None:
             await ignore_absent(self.client.update(PERSISTENTVOLUMES, changed))
         return None
+
+
+class AttributesClassProtectionController(Controller):
+    name = "volumeattributesclass-protection-controller"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._classes = self.watch(VOLUMEATTRIBUTESCLASSES)
+        self._volumes = self.watch(PERSISTENTVOLUMES, attributes_classes_of)
+        self._claims = self.watch(PERSISTENTVOLUMECLAIMS, attributes_classes_of)
+        for informer in (self._volumes, self._claims):
+            informer.add_index("attributes class", attributes_classes_of)
+
+    async def reconcile(self, key: str) -> Result | None:
+        found = self._classes.get(key)
+        if found is None:
+            return None
+        used = any(informer.indexed("attributes class", key) for informer in (self._volumes, self._claims))
+        changed = protected(found, ATTRIBUTES_CLASS_FINALIZER, used)
+        if changed is not None:
+            await ignore_absent(self.client.update(VOLUMEATTRIBUTESCLASSES, changed))
+        return None
+
+
+def attributes_classes_of(obj: Obj) -> list[str]:
+    """Returns the classes that a volume or a claim has, had last, or is getting."""
+    status = obj.get("status") or {}
+    names = (
+        obj["spec"].get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return sorted({name for name in names if name})
 
 
 def _node(pod: Obj) -> str:

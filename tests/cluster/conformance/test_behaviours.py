@@ -17,11 +17,13 @@ DONE = (
     "apps/",
     "architecture/",
     "auth/",
+    "common/storage/",
     "dra/",
     "instrumentation/",
     "kubectl/",
     "network/",
     "scheduling/",
+    "storage/",
 )
 
 
