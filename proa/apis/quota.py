@@ -19,6 +19,10 @@ _COUNTED_PLAINLY = ("configmaps", "secrets", "replicationcontrollers", "resource
 _COMPUTE = ("cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory")
 _PLAIN_REQUESTS = ("cpu", "memory", "ephemeral-storage")
 _CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
+_DEVICES_SUFFIX = ".deviceclass.resource.k8s.io/devices"
+_DEVICES_MAX = 32  # what a request for all devices may be given at most
+_VOLUME_CLASS = "VolumeAttributesClass"
+_CLAIMS = ("resource.k8s.io", "resourceclaims")
 
 
 def count_name(group: str, plural: str) -> str:
@@ -34,7 +38,29 @@ def usage_of(group: str, plural: str, obj: Obj) -> Usage:
             usage[plural] = ONE
         elif plural in _EVALUATORS:
             usage |= _EVALUATORS[plural](obj)
+    elif (group, plural) == _CLAIMS:
+        usage |= _devices(obj)
     return usage
+
+
+def counts_devices(name: str) -> bool:
+    """Tells whether a quota's resource is a number of devices of a class."""
+    return name.endswith(_DEVICES_SUFFIX)
+
+
+def _devices(claim: Obj) -> Usage:
+    """Returns the devices, by class, that a resource claim asks for; of alternatives, the most of each class."""
+    counts: dict[str, int] = {}
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: dict[str, int] = {}
+        # Before v1, a request had the fields of `exactly` itself.
+        for one in request.get("firstAvailable") or [request.get("exactly") or request]:
+            name = f"{one.get('deviceClassName') or ''}{_DEVICES_SUFFIX}"
+            count = _DEVICES_MAX if one.get("allocationMode") == "All" else int(one.get("count") or 1)
+            most[name] = max(most.get(name, 0), count)
+        for name, count in most.items():
+            counts[name] = counts.get(name, 0) + count
+    return {name: Quantity(count * NANO_PER_UNIT) for name, count in counts.items()}
 
 
 def _pod(pod: Obj) -> Usage:
@@ -120,9 +146,29 @@ def covers(quota: Obj, group: str, plural: str, obj: Obj) -> bool:
     terms = list(_scope_terms(quota.get("spec") or {}))
     if not terms:
         return True
+    if (group, plural) == ("", "persistentvolumeclaims"):
+        return all(term[0] == _VOLUME_CLASS and _has_class(obj, term[1], term[2]) for term in terms)
     if (group, plural) != ("", "pods"):
         return False
     return all(_in_scope(obj, *term) for term in terms)
+
+
+def _has_class(claim: Obj, operator: str, values: tuple[str, ...]) -> bool:
+    """Tells whether a claim's volume attributes classes (wanted, current, being changed to) are in a scope."""
+    spec, status = claim.get("spec") or {}, claim.get("status") or {}
+    changing = (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName")
+    known = spec.get("volumeAttributesClassName"), status.get("currentVolumeAttributesClassName"), changing
+    return _matches({name for name in known if name}, operator, values)
+
+
+def _matches(names: set[str], operator: str, values: tuple[str, ...]) -> bool:
+    answers = {
+        "Exists": bool(names),
+        "DoesNotExist": not names,
+        "In": bool(names & set(values)),
+        "NotIn": not names & set(values),
+    }
+    return answers.get(operator, False)
 
 
 def _scope_terms(spec: Obj) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -135,14 +181,7 @@ def _scope_terms(spec: Obj) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 def _in_scope(pod: Obj, scope: str, operator: str, values: tuple[str, ...]) -> bool:
     spec = pod.get("spec") or {}
     if scope == "PriorityClass":
-        name = spec.get("priorityClassName") or ""
-        answers = {
-            "Exists": bool(name),
-            "DoesNotExist": not name,
-            "In": name in values,
-            "NotIn": name not in values,
-        }
-        return answers.get(operator, False)
+        return _matches({spec["priorityClassName"]} if spec.get("priorityClassName") else set(), operator, values)
     if scope in ("Terminating", "NotTerminating"):
         return (spec.get("activeDeadlineSeconds") is not None) == (scope == "Terminating")
     if scope in ("BestEffort", "NotBestEffort"):

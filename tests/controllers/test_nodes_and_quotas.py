@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from proa.client.resources import LEASES, NODES, PODS, RESOURCEQUOTAS, SECRETS
+from proa.client.resources import LEASES, NODES, PERSISTENTVOLUMECLAIMS, PODS, RESOURCECLAIMS, RESOURCEQUOTAS, SECRETS
 from proa.controllers.nodeipam.plan import Pool
 from proa.controllers.nodettl.run import ttl_seconds
 from proa.controllers.runtime import Options
 from proa.controllers.tainteviction.plan import seconds_to_stay
+from proa.meta.errors import StatusError
 from proa.meta.objects import Obj
 from proa.util.clock import rfc3339, rfc3339_micro
 from tests.controllers.plane import Plane, plane, run
@@ -297,3 +298,48 @@ def test_nodes_are_told_and_tokens_expire() -> None:
             await cluster.client.get(SECRETS, "bootstrap-token-bbbbbb", "kube-system")
 
     run(main)
+
+
+def test_devices_and_classes_of_volumes_count() -> None:
+    async def main() -> None:
+        async with plane(("resourcequota",)) as cluster:
+            devices = "gpu.deviceclass.resource.k8s.io/devices"
+            await cluster.client.create(RESOURCEQUOTAS, quota("devices", {devices: "3"}), "ns")
+            term = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["gold"]}
+            scope = {"scopeSelector": {"matchExpressions": [term]}}
+            hard = {"persistentvolumeclaims": "1", "requests.storage": "5Gi"}
+            await cluster.client.create(RESOURCEQUOTAS, quota("gold", hard, **scope), "ns")
+
+            async def used(name: str, expected: dict[str, str]) -> bool:
+                found = await cluster.client.get(RESOURCEQUOTAS, name, "ns")
+                return bool((found.get("status") or {}).get("used") == expected)
+
+            await cluster.until(lambda: used("devices", {devices: "0"}))
+            await cluster.until(lambda: used("gold", {"persistentvolumeclaims": "0", "requests.storage": "0"}))
+            request = {"name": "r", "exactly": {"deviceClassName": "gpu", "count": 2}}
+            claim = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "one"}}
+            claim["spec"] = {"devices": {"requests": [request]}}
+            await cluster.client.create(RESOURCECLAIMS, claim, "ns")
+            await cluster.until(lambda: used("devices", {devices: "2"}))
+            with pytest.raises(
+                StatusError, match=f"exceeded quota: devices, requested: {devices}=2, used: {devices}=2"
+            ):
+                await cluster.client.create(RESOURCECLAIMS, {**claim, "metadata": {"name": "two"}}, "ns")
+            await cluster.client.delete(RESOURCECLAIMS, "one", "ns")
+            await cluster.until(lambda: used("devices", {devices: "0"}))
+            volume = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}}
+            for name, wanted in (("a", {"volumeAttributesClassName": "gold"}), ("b", {})):
+                made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}}
+                await cluster.client.create(PERSISTENTVOLUMECLAIMS, {**made, "spec": {**volume, **wanted}}, "ns")
+            await cluster.until(lambda: used("gold", {"persistentvolumeclaims": "1", "requests.storage": "5Gi"}))
+            made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}}
+            with pytest.raises(StatusError, match="exceeded quota: gold"):
+                await cluster.client.create(
+                    PERSISTENTVOLUMECLAIMS, {**made, "spec": {**volume, "volumeAttributesClassName": "gold"}}, "ns"
+                )
+
+    run(main)
+
+
+def quota(name: str, hard: dict[str, str], **spec: Any) -> Obj:
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": {"hard": hard, **spec}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proa.apis.quota import count_name, covers, usage_of
+from proa.apis.quota import count_name, counts_devices, covers, usage_of
 from proa.meta.objects import Obj
 from proa.meta.quantity import ZERO, Quantity, add_maps, parse_map
 
@@ -23,7 +23,7 @@ def concerns(hard: Iterable[str], group: str, plural: str) -> bool:
     if count_name(group, plural) in names:
         return True
     if group:
-        return False
+        return (group, plural) == ("resource.k8s.io", "resourceclaims") and any(map(counts_devices, names))
     if plural in _PLAIN:
         return plural in names
     parts = _EVALUATED.get(plural, ())
