@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proa.client.controller import Context
-from proa.client.resources import ENDPOINTS, ENDPOINTSLICES, IPADDRESSES, NODES, PODS, SERVICECIDRS, SERVICES
+from proa.client.resources import ENDPOINTS, ENDPOINTSLICES, EVENTS, IPADDRESSES, NODES, PODS, SERVICECIDRS, SERVICES
 from proa.cloud.interface import Provider, load
 from proa.cloud.services import FINALIZER, ServiceController
 from proa.meta.objects import Obj
@@ -224,3 +224,62 @@ def test_a_service_range_goes_when_its_addresses_are_given_back() -> None:
             await cluster.gone(SERVICECIDRS, "more", "")
 
     run(main)
+
+
+def test_zone_hints_follow_the_nodes() -> None:
+    async def main() -> None:
+        async with plane(ENDPOINT_CONTROLLERS) as cluster:
+            for zone in "ab":
+                labels = {"topology.kubernetes.io/zone": zone}
+                meta = {"name": zone, "labels": labels}
+                await cluster.client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": meta})
+                await ready_node(cluster, zone, "2")
+            wanted = service(selector={"app": "web"})
+            wanted["metadata"]["annotations"] = {"service.kubernetes.io/topology-mode": "Auto"}
+            await cluster.client.create(SERVICES, wanted, "ns")
+            for number in range(4):
+                made = {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": f"p{number}", "labels": {"app": "web"}},
+                    "spec": {"nodeName": "a", "containers": [{"name": "c", "image": "i"}]},
+                }
+                await cluster.run_pod(await cluster.client.create(PODS, made, "ns"), ip=f"10.0.0.{number + 1}")
+
+            async def hints() -> dict[str, str]:
+                return {
+                    endpoint["addresses"][0]: (endpoint.get("hints") or {}).get("forZones", [{"name": ""}])[0]["name"]
+                    for one in await slices(cluster)
+                    for endpoint in one.get("endpoints") or ()
+                }
+
+            even = {"10.0.0.1": "a", "10.0.0.2": "a", "10.0.0.3": "b", "10.0.0.4": "b"}
+            await cluster.until(lambda: _is(hints(), even))
+            await told(cluster, ("Normal", "TopologyAwareHintsEnabled", "has been enabled, addressType: IPv4"))
+            await ready_node(cluster, "b", "0")
+            await cluster.until(lambda: _is(hints(), dict.fromkeys(even, "")))
+            await told(cluster, ("Warning", "TopologyAwareHintsDisabled", "on one or more nodes, addressType: IPv4"))
+            await ready_node(cluster, "b", "2")
+            await cluster.until(lambda: _is(hints(), even))
+            await cluster.patch(SERVICES, "web", {"metadata": {"annotations": None}})
+            await cluster.until(lambda: _is(hints(), dict.fromkeys(even, "")))
+            await told(cluster, ("Warning", "TopologyAwareHintsDisabled", "has been disabled, addressType: IPv4"))
+
+    run(main)
+
+
+async def ready_node(cluster: Plane, name: str, cpu: str) -> None:
+    conditions = [{"type": "Ready", "status": "True"}]
+    await cluster.patch(NODES, name, {"status": {"conditions": conditions, "allocatable": {"cpu": cpu}}}, "", "status")
+
+
+async def told(cluster: Plane, expected: tuple[str, str, str]) -> None:
+    async def there() -> bool:
+        return any(
+            (one["type"], one["reason"]) == expected[:2]
+            and one["message"].endswith(expected[2])
+            and one["source"]["component"] == "endpoint-slice-controller"
+            for one in (await cluster.client.list(EVENTS, "ns")).items
+        )
+
+    await cluster.until(there)

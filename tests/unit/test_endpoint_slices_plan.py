@@ -122,7 +122,7 @@ def pod(name: str, ip: str = "10.0.0.1", *, port: int = 8080, ready: bool = True
     ],
 )
 def test_conditions(one: Obj, publishes_all: bool, expected: tuple[bool, bool, bool] | None) -> None:
-    step = plan_service(service(publishNotReadyAddresses=publishes_all), [one], {}, [])
+    step = plan_service(service(publishNotReadyAddresses=publishes_all), [one], {}, []).slices
     found = step.create[0]["endpoints"]
     if expected is None:
         assert found is None
@@ -132,25 +132,25 @@ def test_conditions(one: Obj, publishes_all: bool, expected: tuple[bool, bool, b
 
 
 def test_a_named_port_may_differ_between_pods() -> None:
-    step = plan_service(service(), [pod("a"), pod("b", port=9090), pod("c", "10.0.0.3")], {}, [])
+    step = plan_service(service(), [pod("a"), pod("b", port=9090), pod("c", "10.0.0.3")], {}, []).slices
     found = {one["ports"][0]["port"]: len(one["endpoints"]) for one in step.create}
     assert found == {8080: 2, 9090: 1}
 
 
 def test_two_families_are_two_slices() -> None:
     both = service(ipFamilies=["IPv4", "IPv6"])
-    step = plan_service(both, [pod("a", more_ips=("fd00::1",))], {}, [])
+    step = plan_service(both, [pod("a", more_ips=("fd00::1",))], {}, []).slices
     assert [(one["addressType"], one["endpoints"][0]["addresses"]) for one in step.create] == [
         ("IPv4", ["10.0.0.1"]),
         ("IPv6", ["fd00::1"]),
     ]
-    alone = plan_service(service(), [pod("a")], {}, list(step.create))
+    alone = plan_service(service(), [pod("a")], {}, list(step.create)).slices
     assert [one["addressType"] for one in alone.delete] == ["IPv6"]
 
 
 def test_headless_services_tell_host_names() -> None:
     headless = service(clusterIP="None", ports=[])
-    step = plan_service(headless, [pod("a", hostname="a", subdomain="svc"), pod("b", subdomain="other")], {}, [])
+    step = plan_service(headless, [pod("a", hostname="a", subdomain="svc"), pod("b", subdomain="other")], {}, []).slices
     (only,) = step.create
     assert [one.get("hostname") for one in only["endpoints"]] == ["a", None]
     assert only["metadata"]["labels"]["service.kubernetes.io/headless"] == "" and only["ports"] is None
@@ -167,7 +167,7 @@ def test_headless_services_tell_host_names() -> None:
 )
 def test_hints(distribution: str | None, hints: Obj | None) -> None:
     wanted = service(trafficDistribution=distribution)
-    step = plan_service(wanted, [pod("a", nodeName="n")], {"n": "z"}, [])
+    step = plan_service(wanted, [pod("a", nodeName="n")], {"n": "z"}, []).slices
     assert step.create[0]["endpoints"][0].get("hints") == hints
 
 

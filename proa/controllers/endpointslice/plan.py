@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from proa.controllers.endpointslice.topology import assign
 from proa.controllers.pods import is_finished, is_ready, owner_reference
 from proa.controllers.services import (
     HEADLESS_LABEL,
@@ -25,26 +27,60 @@ MANAGER = "endpointslice-controller.k8s.io"
 _NOT_COPIED = frozenset({SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL, "endpoints.kubernetes.io/managed-by"})
 
 
-def plan(service: Obj, pods: Sequence[Obj], zones: Mapping[str, str], slices: Sequence[Obj]) -> Plan:
-    """`pods`: those the service selects. `zones`: node name to zone. `slices`: those this controller made for it."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do with slices; `refused`: by address type, why endpoints have no hints (for `topology-mode: Auto`)."""
+
+    slices: Plan
+    refused: Mapping[str, str]
+
+
+def plan(
+    service: Obj,
+    pods: Sequence[Obj],
+    zones: Mapping[str, str],
+    slices: Sequence[Obj],
+    share: Mapping[str, float] | None = None,
+) -> Step:
+    """`pods`: those the service selects. `zones`: node name to zone. `slices`: those this controller made for it.
+
+    `share`: of each zone, for a service whose hints follow it (topology.py).
+    """
     types = families(service)
+    refused: dict[str, str] = {}
     groups: dict[str, Group] = {}
-    for pod in pods:
-        if is_finished(pod):
-            continue
-        for family in types:
-            address = pod_address(pod, family)
-            if not address:
-                continue
-            ports = tuple(endpoint_ports(service, pod))
+    for family in types:
+        made = [
+            (endpoint(service, pod, address, zones), tuple(endpoint_ports(service, pod)))
+            for pod in pods
+            if not is_finished(pod) and (address := pod_address(pod, family))
+        ]
+        if share is not None:
+            why = _hint(made, share)
+            if why:
+                refused[family] = why
+        members: dict[str, list[Obj]] = {}
+        for one, ports in made:
             key = group_key(family, ports)
-            group = groups.get(key) or Group(family, ports, ())
-            made = endpoint(service, pod, address, zones)
-            groups[key] = Group(family, ports, (*group.endpoints, made))
+            groups.setdefault(key, Group(family, ports, ()))
+            members.setdefault(key, []).append(one)
+        for key, listed in members.items():
+            groups[key] = Group(family, groups[key].ports, tuple(listed))
     supported = [one for one in slices if one["addressType"] in types]
     fitted = fit(list(groups.values()), supported, slice_metadata(service), placeholder=types[0])
     foreign = tuple(one for one in slices if one["addressType"] not in types and not is_deleted(one))
-    return Plan(fitted.create, fitted.update, (*fitted.delete, *foreign))
+    return Step(Plan(fitted.create, fitted.update, (*fitted.delete, *foreign)), refused)
+
+
+def _hint(made: Sequence[tuple[Obj, object]], share: Mapping[str, float]) -> str:
+    """Puts zone hints on new endpoints of one address type in place of others; returns why not, if it cannot be."""
+    listed = sorted((one for one, _ in made), key=lambda one: str(one["addresses"][0]))
+    found = assign([one.get("zone") for one in listed], [one["conditions"]["ready"] for one in listed], share)
+    for one, zone in zip(listed, found.zones, strict=True):
+        one.pop("hints", None)
+        if zone:
+            one["hints"] = {"forZones": [{"name": zone}]}
+    return found.refused
 
 
 def endpoint(service: Obj, pod: Obj, address: str, zones: Mapping[str, str]) -> Obj:
