@@ -14,7 +14,7 @@ from proa.util.clock import parse_rfc3339
 
 RUNTIME = "simulated"
 Histories = dict[str, tuple[Container, ...]]
-_STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
 def seconds(stamp: str) -> float:
@@ -25,7 +25,7 @@ def seconds(stamp: str) -> float:
 def containers_in(status: Obj) -> Histories:
     """Returns the containers that a pod's status shows, newest first, by name."""
     found: Histories = {}
-    for key in _STATUSES:
+    for key in STATUSES:
         for one in status.get(key) or ():
             state, last = one.get("state") or {}, one.get("lastState") or {}
             now = state if "running" in state or "terminated" in state else {}

@@ -21,7 +21,17 @@ from proa.kubelet.simulated.starting import Told
 from proa.kubelet.simulated.telling import Telling
 from proa.kubelet.simulated.tending import Tending
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, annotations_of, key_of, labels_of, name_of, namespace_of, split_key, uid_of
+from proa.meta.objects import (
+    Obj,
+    annotations_of,
+    key_of,
+    labels_of,
+    name_of,
+    namespace_of,
+    resource_version_of,
+    split_key,
+    uid_of,
+)
 from proa.util.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -210,7 +220,8 @@ class SimulatedNodes:
         name, namespace = name_of(pod), namespace_of(pod)
         try:
             if step.status is not None:
-                meta: Obj = {"uid": uid_of(pod)}
+                # Whoever else writes a status, such as a condition of a disruption, is not overwritten.
+                meta: Obj = {"uid": uid_of(pod), "resourceVersion": resource_version_of(pod)}
                 if annotations:
                     meta["annotations"] = annotations
                 patch = {"metadata": meta, "status": step.status}

@@ -93,6 +93,7 @@ def started(pod: Obj, pod_ip: str, host_ip: str, now: datetime) -> tuple[Obj, li
             "started": True,
         }
         add_resources(one, container, None)
+        one.pop("volumeMounts", None)
         statuses.append(one)
         present = f'Container image "{image}" already present on machine and can be accessed by the pod'
         told.append(Told(at, name, "Normal", "Pulled", present))
