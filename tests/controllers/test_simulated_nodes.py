@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from proa.kubelet.simulated.loading import load
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, copy_object
 from proa.testing import FOREVER, Cluster, Group, Life, NodeTemplate, Pull, Run, Uniform
@@ -348,3 +351,36 @@ def test_a_node_s_lease_goes_with_it(zones: Cluster) -> None:
         zones.get("nodes", "simulated-0")
     with pytest.raises(StatusError):
         zones.get("leases", "simulated-0", "kube-node-lease")
+
+
+# ---------------------------------------------------------------- the example
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "zone-failure"
+
+
+def test_the_example_of_a_zone_that_fails() -> None:
+    simulation = load(EXAMPLE / "simulation.yaml")
+    (group,) = simulation.nodes(12)
+    with Cluster(nodes=12, template=group.template, lives=simulation.lives) as cluster:
+        for one in yaml.safe_load_all((EXAMPLE / "deployment.yaml").read_text()):
+            cluster.create(one)
+        cluster.wait(lambda: cluster.get("deployments", "web")["status"].get("readyReplicas") == 9)
+        lost = in_zone(cluster, "b")
+        assert sum(one["spec"]["nodeName"] in lost for one in alive(cluster)) == 3
+        give(cluster, lost, "partition")
+        cluster.wait(lambda: all(ready(cluster, name) == "Unknown" for name in lost), 120)
+        cluster.advance(5)
+        assert endpoints(cluster) == (6, 3)
+        cluster.wait(lambda: endpoints(cluster)[0] == 9, 120)
+        stuck = [one for one in cluster.list("pods", "default") if "deletionTimestamp" in one["metadata"]]
+        assert len(stuck) == 3 and not {one["spec"]["nodeName"] for one in alive(cluster)} & set(lost)
+        give(cluster, lost, None)
+        cluster.wait(lambda: len(cluster.list("pods", "default")) == 9)
+        assert endpoints(cluster) == (9, 0)
+
+
+def endpoints(cluster: Cluster) -> tuple[int, int]:
+    """Returns how many endpoints the service has: ready ones, others."""
+    slices = cluster.list("endpointslices", "default", label_selector="kubernetes.io/service-name=web")
+    listed = [bool(one["conditions"]["ready"]) for each in slices for one in each["endpoints"] or ()]
+    return sum(listed), len(listed) - sum(listed)
