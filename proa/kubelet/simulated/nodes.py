@@ -101,6 +101,12 @@ def fault_of(node: Obj) -> str:
     return str(annotations_of(node).get(FAULT) or "")
 
 
+def check_fault(kind: str) -> None:
+    """Raises ValueError for what is neither a fault nor none (empty)."""
+    if kind and kind not in FAULTS:
+        raise ValueError(f"{kind!r} is no fault; there are: {', '.join(FAULTS)}")
+
+
 def new_node(name: str, number: int, template: NodeTemplate, address: str, pod_range: str, now: datetime) -> Obj:
     """Returns the Node to register; `number` counts the nodes of its kind."""
     labels = {

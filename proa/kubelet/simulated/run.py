@@ -13,7 +13,7 @@ from proa.client.resources import NODES, PODS
 from proa.client.workqueue import ShutDown, WorkQueue
 from proa.kubelet.simulated.addresses import Addresses
 from proa.kubelet.simulated.life import Life
-from proa.kubelet.simulated.nodes import Group
+from proa.kubelet.simulated.nodes import Group, check_fault
 from proa.kubelet.simulated.outages import PARTITION
 from proa.kubelet.simulated.plan import Place, Step, plan, usage_annotations
 from proa.kubelet.simulated.rounds import Rounds
@@ -95,7 +95,7 @@ class SimulatedNodes:
         await self._pods.wait_synced()
         await self._tending.start()
         self._pods.add_handler(self._pod_changed)
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._work(), name="simulated pods") for _ in range(WORKERS)]
         renewals = Rounds(self.names, self._renew_seconds, self._tending.renew)
         self._tasks.append(loop.create_task(renewals.run(), name="simulated leases"))
@@ -115,11 +115,13 @@ class SimulatedNodes:
         """
         if name not in self._numbers:
             raise ValueError(f"{name!r} is no simulated node")
-        self._tending.fault(name, kind)
+        check_fault(kind)
+        # May be called from another thread, or between two runs of the loop.
+        self._loop.call_soon_threadsafe(self._tending.fault, name, kind)
 
     def heal(self, name: str) -> None:
         """Takes a node's fault away."""
-        self._tending.fault(name, "")
+        self.fault(name, "")
 
     def halt(self, name: str) -> None:
         """Cuts a node off: no lease, no status, nothing heard of its pods."""

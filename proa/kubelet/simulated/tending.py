@@ -17,10 +17,10 @@ from proa.client.interface import MERGE_PATCH, Client
 from proa.client.resources import LEASES, NODES
 from proa.client.workqueue import ShutDown, WorkQueue
 from proa.kubelet.simulated.nodes import (
-    FAULTS,
     SILENT,
     Group,
     NodeTemplate,
+    check_fault,
     conditions,
     fault_of,
     lease,
@@ -152,8 +152,7 @@ class Tending:
 
     def fault(self, name: str, kind: str) -> None:
         """Gives a node a fault (one of FAULTS), or takes it away (empty). Raises ValueError for what is neither."""
-        if kind and kind not in FAULTS:
-            raise ValueError(f"{kind!r} is no fault; there are: {', '.join(FAULTS)}")
+        check_fault(kind)
         before = self._faults.get(name, "")
         if kind == before:
             return
