@@ -83,10 +83,11 @@ def test_nodes_lives_and_faults(machine: Machine, tmp_path: Path) -> None:
     file.write_text(SIMULATION.replace(', error: "registry says no"', ""))
     until(lambda: one.first("broken")["status"]["phase"] == "Running", "the file to be followed", 60)
 
-    until(lambda: " NotReady " in one.kubectl("get", "node", node), "a node that is not ready", 90)
+    one.kubectl("wait", f"node/{node}", "--for=condition=Ready=Unknown", "--timeout=90s")
+    assert " NotReady " in one.kubectl("get", "node", node)
     assert "node.kubernetes.io/unreachable:NoSchedule" in one.kubectl("describe", "node", node)
     one.kubectl("annotate", "node", node, "proa.dev/fault-")
-    until(lambda: " Ready " in one.kubectl("get", "node", node), "the node back")
+    one.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=30s")
     until(lambda: one.first("web")["status"]["containerStatuses"][0]["ready"], "its pod back")
     assert one.first("web")["status"]["containerStatuses"][0]["restartCount"] == 1
     assert "has been rebooted, boot id:" in one.kubectl("describe", "node", node)
