@@ -219,4 +219,7 @@ class ResourceDef:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def subresource(self, name: str) -> Subresource | None:
-        return next((one for one in self.subresources if one.name == name), None)
+        for one in self.subresources:
+            if one.name == name:
+                return one
+        return None

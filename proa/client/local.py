@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from proa.client.interface import (
+    MERGE_PATCH,
     STRATEGIC_PATCH,
     Api,
     ApiRequest,
@@ -113,9 +114,9 @@ class LocalClient:
         force: bool = False,
         dry_run: bool = False,
     ) -> Obj:
-        return await self._write(
-            "patch", resource, copy_object(patch), namespace, name, subresource, dry_run, patch_type, force
-        )
+        if patch_type != MERGE_PATCH:  # whose parts are copied where it is applied
+            patch = copy_object(patch)
+        return await self._write("patch", resource, patch, namespace, name, subresource, dry_run, patch_type, force)
 
     async def delete(self, resource: GVR, name: str, namespace: str = "", options: DeleteOptions = _DELETE) -> Obj:
         return await self._api.call(

@@ -7,9 +7,7 @@ only grows. A second connection, in a thread of its own, reads what memory no lo
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +17,7 @@ import apsw
 from proa.storage.interface import Entry, Event, Page, StoreFailed, StoreFull
 from proa.storage.logstore import RETENTION_SECONDS, Loaded, LogStore
 from proa.storage.watchcache import prefix_end
+from proa.storage.worker import Worker
 
 if TYPE_CHECKING:
     from proa.storage.encryption import Rule
@@ -72,8 +71,8 @@ class SqliteLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._writing = Worker("store-writer")
+        self._reading = Worker("store-reader")
         self._writer: apsw.Connection | None = None
         self._reader: apsw.Connection | None = None
 
@@ -89,8 +88,8 @@ class SqliteLog:
 
         await self._read_thread(lambda: None)
         await self._write_thread(close)
-        self._reading.shutdown()
-        self._writing.shutdown()
+        self._reading.close()
+        self._writing.close()
 
     async def append(self, events: Sequence[Event]) -> None:
         await self._write_thread(lambda: self._append(events))
@@ -146,10 +145,10 @@ class SqliteLog:
     # ------------------------------------------------------------ in the threads
 
     async def _write_thread(self, job: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writing, _translated(job))
+        return await self._writing.run(_translated(job))
 
     async def _read_thread(self, job: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reading, _translated(job))
+        return await self._reading.run(_translated(job))
 
     def _open(self) -> Loaded:
         writer = self._writer = apsw.Connection(str(self._path))
