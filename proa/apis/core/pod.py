@@ -15,8 +15,9 @@ from proa.apis.fields import Errors
 from proa.apis.pod_resources import qos_class
 from proa.apis.podspec import update
 from proa.apis.podspec.defaults import default_pod
+from proa.apis.podspec.known import pod_spec_errors
 from proa.apis.podspec.scheduling import merge_label_keys
-from proa.apis.podspec.validate import pod_annotations, pod_spec
+from proa.apis.podspec.validate import pod_annotations
 from proa.apis.podspec.warnings import pod_warnings
 from proa.apis.registry import Requestor, StatusStrategy, Strategy, Subresource
 from proa.apis.strategies import keep, keep_metadata, share
@@ -135,7 +136,7 @@ def _whole(obj: Obj) -> Errors:
     """Checks metadata and spec of a pod as it is."""
     errors = pod_annotations((obj.get("metadata") or {}).get("annotations") or {}, "metadata.annotations")
     spec = obj.get("spec") or {}
-    errors += pod_spec(spec, "spec", is_pod=True)
+    errors += pod_spec_errors(spec)
     if not spec.get("serviceAccountName"):
         errors += _tokens_without_account(spec)
     return errors

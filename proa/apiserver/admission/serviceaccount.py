@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from proa.apis.podspec.known import TOKEN_VOLUME
 from proa.apiserver.admission.base import Plugin, concerns, containers_of, is_mirror, refusal
 from proa.apiserver.contracts import AdmissionRequest
 from proa.apiserver.live import Live
@@ -14,7 +15,6 @@ from proa.client.resources import SERVICEACCOUNTS
 from proa.meta.objects import Obj, annotations_of, copy_object
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
-_VOLUME_PREFIX = "kube-api-access-"
 _ENFORCE = "kubernetes.io/enforce-mountable-secrets"
 # 7 seconds above the hour tell old client libraries' tokens from those that are asked for explicitly.
 _TOKEN_SECONDS = 3607
@@ -52,8 +52,8 @@ class ServiceAccount(Plugin):
 
     def _mount_token(self, spec: Obj) -> None:
         volumes = spec.get("volumes") or []
-        existing = next((one["name"] for one in volumes if (one.get("name") or "").startswith(_VOLUME_PREFIX)), "")
-        name = existing or _VOLUME_PREFIX + self._suffix()
+        existing = next((one["name"] for one in volumes if (one.get("name") or "").startswith(TOKEN_VOLUME)), "")
+        name = existing or TOKEN_VOLUME + self._suffix()
         mounted = False
         for container in containers_of(spec):
             mounts = container.get("volumeMounts") or []
