@@ -201,22 +201,23 @@ class ResourceDef:
     # A Warning for every request, if this version is deprecated.
     deprecation: str = ""
 
-    @property
-    def gvr(self) -> GVR:
-        return GVR(self.group, self.version, self.plural)
+    # Made of the above once, as every request asks for them.
+    gvr: GVR = field(init=False, repr=False, compare=False)
+    gvk: GVK = field(init=False, repr=False, compare=False)
+    # The kind in the group it is stored in, which errors about its content name (events: the core group).
+    stored_gvk: GVK = field(init=False, repr=False, compare=False)
+    api_version: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def gvk(self) -> GVK:
-        return GVK(self.group, self.version, self.kind)
-
-    @property
-    def stored_gvk(self) -> GVK:
-        """The kind in the group it is stored in, which errors about its content name (events: the core group)."""
-        return GVK(self.storage.rpartition("/")[0] if self.storage else self.group, self.version, self.kind)
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
+    def __post_init__(self) -> None:
+        group, version = self.group, self.version
+        made = {
+            "gvr": GVR(group, version, self.plural),
+            "gvk": GVK(group, version, self.kind),
+            "stored_gvk": GVK(self.storage.rpartition("/")[0] if self.storage else group, version, self.kind),
+            "api_version": f"{group}/{version}" if group else version,
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     def subresource(self, name: str) -> Subresource | None:
         for one in self.subresources:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from proa.apiserver.authn.impersonation import AUTHENTICATED
 from proa.client.interface import UserInfo
 from proa.meta.errors import unauthorized
 
@@ -20,7 +21,8 @@ CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 
 
 class Identity(NamedTuple):
-    """`user` is None for a certificate that front proxies use (`proxy` is its common name then)."""
+    """`user` is the same object for all requests with a certificate; None if front proxies use it (then `proxy` is its
+    common name)."""
 
     user: UserInfo | None
     proxy: str
@@ -63,6 +65,8 @@ class ClientCertificates:
             raise unauthorized()
         fingerprint = hashlib.sha256(der).hexdigest()
         extra = {CREDENTIAL_ID: (f"X509SHA256={fingerprint}",)}
+        if AUTHENTICATED not in groups:
+            groups.append(AUTHENTICATED)
         return Identity(UserInfo(name, tuple(groups), uids[0] if uids else "", extra), "", *span)
 
 

@@ -43,7 +43,7 @@ class Authentication:
         if request.peer_certificate is not None:
             identity = self._certificates.identify(request.peer_certificate, self._clock.now())
             if identity.user is not None:
-                return _authenticated(identity.user)
+                return identity.user
             user = self._proxy.user(request, identity.proxy)
             if user is not None:
                 return _authenticated(user)
