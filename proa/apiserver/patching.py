@@ -101,7 +101,7 @@ class Patcher:
             )
             call.warnings += warnings
         elif isinstance(patched, dict):
-            obj = patched
+            obj = copy_object(patched)
         else:
             raise bad_request("the patched object is not an object")
         self._check_kind(request, obj, kind)

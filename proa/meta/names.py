@@ -8,6 +8,7 @@ random suffix follows.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 LABEL_LENGTH_MAX = 63
@@ -166,6 +167,11 @@ def fully_qualified_name(text: str) -> list[str]:
 
 def qualified_name(text: str, prefix: bool = False) -> list[str]:
     """A label or annotation key: a name of at most 63 characters after an optional subdomain and slash."""
+    return list(_qualified_problems(text))
+
+
+@lru_cache(maxsize=2048)  # the same few keys come with every object
+def _qualified_problems(text: str) -> list[str]:
     problems: list[str] = []
     domain, slash, name = text.rpartition("/")
     if "/" in domain:
@@ -263,13 +269,16 @@ def path_segment(text: str, prefix: bool = False) -> list[str]:
 
 def ip(text: str) -> list[str]:
     """An IPv4 or IPv6 address, without zone and without leading zeros."""
+    return [] if _is_address(text) else ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+
+
+@lru_cache(maxsize=2048)  # a node's address comes with each of its pods, and a pod's again and again
+def _is_address(text: str) -> bool:
     try:
-        if "%" in text:
-            raise ValueError(text)
         ip_address(text)
     except ValueError:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return []
+        return False
+    return "%" not in text
 
 
 def cidr(text: str) -> list[str]:

@@ -18,6 +18,7 @@ from proa.meta.patch import fieldset
 from proa.meta.patch.apply import apply
 from proa.meta.patch.managed import UPDATERS_MAX, OneVersion, track
 from proa.meta.patch.shape import Shape, of_definition, of_structural
+from proa.meta.patch.typed import compare
 from proa.meta.schema.catalog import catalog
 from proa.meta.schema.decode import decode
 from tests.unit import recorded
@@ -311,3 +312,19 @@ def test_sets() -> None:
     keyed = {"f:x": {fieldset.element_of_keys({"protocol": "TCP", "port": 1}): {}, 'v:"s"': {}}}
     assert list(fieldset.paths(keyed)) == ['.x[port=1,protocol="TCP"]', '.x[="s"]']
     assert json_codec.encode(fieldset.from_paths("a.b", "a.c")) == b'{"f:a":{"f:b":{},"f:c":{}}}'
+
+
+def test_what_one_object_lacks_is_compared_as_a_whole() -> None:
+    pod = {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "protocol": "TCP"}], "args": []}]}}
+    added = compare(of_definition("io.k8s.api.core.v1.Pod"), {}, pod).added
+    assert list(fieldset.paths(added)) == [
+        ".spec",
+        ".spec.containers",
+        '.spec.containers[name="c"]',
+        '.spec.containers[name="c"].args',
+        '.spec.containers[name="c"].name',
+        '.spec.containers[name="c"].ports',
+        '.spec.containers[name="c"].ports[containerPort=80,protocol="TCP"]',
+        '.spec.containers[name="c"].ports[containerPort=80,protocol="TCP"].containerPort',
+        '.spec.containers[name="c"].ports[containerPort=80,protocol="TCP"].protocol',
+    ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from proa.meta.objects import Obj, copy_object
+from proa.meta.objects import Obj
 
 
 def apply(document: Any, patch: Any) -> Any:
-    """Returns the patched document; neither argument is changed. Parts that the patch leaves alone are shared."""
+    """Returns the patched document; neither argument is changed, but it shares parts with both."""
     if not isinstance(patch, dict):
-        return copy_object(patch)
+        return patch
     merged: Obj = dict(document) if isinstance(document, dict) else {}
     for key, value in patch.items():
         if value is None:

@@ -195,7 +195,7 @@ def _list_of(code: str, function: Convert) -> Convert:
             for item in value:
                 if type(item) is not exact:
                     raise _Odd
-            return value
+            return list(value)
         return [function(item) for item in value]
 
     return convert
@@ -211,7 +211,7 @@ def _map_of(code: str, function: Convert) -> Convert:
             for item in value.values():
                 if type(item) is not exact:
                     raise _Odd
-            return value
+            return dict(value)
         return {key: function(item) for key, item in value.items()}
 
     return convert
