@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from proa.controllers.endpoints.plan import plan as plan_endpoints
-from proa.controllers.endpointslice.plan import plan as plan_service
+from proa.controllers.endpointslice.plan import Step, parts
+from proa.controllers.endpointslice.plan import plan as plan_parts
 from proa.controllers.endpointslicemirroring.plan import is_mirrored
 from proa.controllers.slices import Group, Plan, plan
 from proa.meta.objects import Obj
@@ -90,6 +92,11 @@ def test_labels_are_mended() -> None:
 
 
 # ---------------------------------------------------------------- services and pods
+
+
+def plan_service(of: Obj, pods: Sequence[Obj], zones: Mapping[str, str], slices: Sequence[Obj]) -> Step:
+    made = [part for one in pods for part in parts(of, one, zones.get(one["spec"].get("nodeName") or "", ""))]
+    return plan_parts(of, made, slices)
 
 
 def service(**spec: Any) -> Obj:

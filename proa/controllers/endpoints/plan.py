@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from proa.controllers.pods import is_finished, is_ready
 from proa.controllers.services import (
@@ -22,28 +22,27 @@ OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 ADDRESSES_MAX = 1000
 
 
-def plan(service: Obj, pods: Sequence[Obj], current: Obj | None) -> Obj | None:
+def plan(service: Obj, pods: Iterable[Obj], current: Obj | None) -> Obj | None:
     """Returns the Endpoints to write (new if `current` is None), or None if the current ones are right."""
     family = families(service)[0]
     publish_all = bool((service.get("spec") or {}).get("publishNotReadyAddresses"))
-    entries: list[tuple[list[Obj], Obj, bool]] = []
+    serving: list[tuple[Obj, str, list[Obj]]] = []
+    waiting: list[tuple[Obj, str, list[Obj]]] = []
     for pod in pods:
         address = pod_address(pod, family)
         if is_finished(pod) or not address or (is_deleted(pod) and not publish_all):
             continue
-        entry: Obj = {"ip": address, "targetRef": target_reference(pod)}
-        hostname = published_hostname(service, pod)
-        if hostname:
-            entry["hostname"] = hostname
-        node = (pod.get("spec") or {}).get("nodeName")
-        if node:
-            entry["nodeName"] = node
         ports = endpoint_ports(service, pod)
         if ports or is_headless(service):
-            entries.append((ports, entry, publish_all or is_ready(pod)))
-    truncated = len(entries) > ADDRESSES_MAX
-    entries.sort(key=lambda one: not one[2])  # what is ready stays when there is too much
-    subsets = _subsets(entries[:ADDRESSES_MAX])
+            (serving if publish_all or is_ready(pod) else waiting).append((pod, address, ports))
+    truncated = len(serving) + len(waiting) > ADDRESSES_MAX
+    del serving[ADDRESSES_MAX:]  # what is ready stays when there is too much
+    del waiting[ADDRESSES_MAX - len(serving) :]
+    subsets = _subsets(
+        (ports, _entry(service, pod, address), listed is serving)
+        for listed in (serving, waiting)
+        for pod, address, ports in listed
+    )
     labels = {key: value for key, value in labels_of(service).items() if key != HEADLESS_LABEL}
     if is_headless(service):
         labels[HEADLESS_LABEL] = ""
@@ -70,7 +69,18 @@ def plan(service: Obj, pods: Sequence[Obj], current: Obj | None) -> Obj | None:
     return result
 
 
-def _subsets(entries: Sequence[tuple[list[Obj], Obj, bool]]) -> list[Obj]:
+def _entry(service: Obj, pod: Obj, address: str) -> Obj:
+    entry: Obj = {"ip": address, "targetRef": target_reference(pod)}
+    hostname = published_hostname(service, pod)
+    if hostname:
+        entry["hostname"] = hostname
+    node = (pod.get("spec") or {}).get("nodeName")
+    if node:
+        entry["nodeName"] = node
+    return entry
+
+
+def _subsets(entries: Iterable[tuple[list[Obj], Obj, bool]]) -> list[Obj]:
     """Groups addresses by the ports that they serve, in a stable order."""
     groups: dict[str, tuple[list[Obj], list[Obj], list[Obj]]] = {}
     for ports, entry, ready in entries:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from proa.client.controller import gathering_seconds
 from proa.client.interface import DeleteOptions
 from proa.client.resources import ENDPOINTS, PODS, SERVICES
 from proa.controllers.endpoints.plan import MANAGED_BY, plan
+from proa.controllers.membership import Members
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
-from proa.controllers.services import SELECTOR_INDEX, by_selector, endpoint_facts, selector_of, services_of
+from proa.controllers.services import selector_of
 from proa.meta.objects import Obj, annotations_of, is_deleted, labels_of, split_key, uid_of
 
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
@@ -18,9 +20,11 @@ class EndpointsController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._services = self.watch(SERVICES)
-        self._services.add_index(SELECTOR_INDEX, by_selector)
-        self._pods = self.watch(PODS, lambda pod: services_of(pod, self._services), relevant=endpoint_facts)
-        self._endpoints = self.watch(ENDPOINTS)
+        self._members = Members(self._services, self.need(PODS), self._gather)
+        self._endpoints = self.watch(ENDPOINTS, weigh=self._members.count)
+
+    def _gather(self, service: str) -> None:
+        self.queue.add_after(service, gathering_seconds(self._members.count(service)))
 
     async def reconcile(self, key: str) -> Result | None:
         namespace, name = split_key(key)
@@ -31,11 +35,9 @@ class EndpointsController(Controller):
                 options = DeleteOptions(uid=uid_of(current))
                 await ignore_absent(self.client.delete(ENDPOINTS, name, namespace, options))
             return None
-        selector = selector_of(service)
-        if is_deleted(service) or not selector:
+        if is_deleted(service) or not selector_of(service):
             return None
-        pods = [pod for pod in self._pods.objects(namespace) if selector.items() <= labels_of(pod).items()]
-        wanted = plan(service, pods, current)
+        wanted = plan(service, self._members.pods(key).values(), current)
         if wanted is not None and current is None:
             await self.client.create(ENDPOINTS, wanted, namespace)
         elif wanted is not None:

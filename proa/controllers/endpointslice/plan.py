@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from proa.controllers.endpointslice.topology import assign
 from proa.controllers.pods import is_finished, is_ready, owner_reference
@@ -35,46 +35,59 @@ class Step:
     refused: Mapping[str, str]
 
 
-def plan(
-    service: Obj,
-    pods: Sequence[Obj],
-    zones: Mapping[str, str],
-    slices: Sequence[Obj],
-    share: Mapping[str, float] | None = None,
-) -> Step:
-    """`pods`: those the service selects. `zones`: node name to zone. `slices`: those this controller made for it.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pod's endpoint in a service's slices; `group` names the slices it may be in, by family and ports."""
+
+    group: str
+    family: str
+    ports: tuple[Obj, ...]
+    endpoint: Obj
+
+
+def parts(service: Obj, pod: Obj, zone: str) -> tuple[Part, ...]:
+    """Returns a selected pod's endpoints: one per family in which it has an address. `zone`: its node's, or empty."""
+    if is_finished(pod):
+        return ()
+    found = []
+    for family in families(service):
+        address = pod_address(pod, family)
+        if address:
+            ports = tuple(endpoint_ports(service, pod))
+            found.append(Part(group_key(family, ports), family, ports, endpoint(service, pod, address, zone)))
+    return tuple(found)
+
+
+def plan(service: Obj, found: Iterable[Part], slices: Sequence[Obj], share: Mapping[str, float] | None = None) -> Step:
+    """`found`: the parts of all pods that the service selects. `slices`: those this controller made for it.
 
     `share`: of each zone, for a service whose hints follow it (topology.py).
     """
     types = families(service)
     refused: dict[str, str] = {}
-    groups: dict[str, Group] = {}
-    for family in types:
-        made = [
-            (endpoint(service, pod, address, zones), tuple(endpoint_ports(service, pod)))
-            for pod in pods
-            if not is_finished(pod) and (address := pod_address(pod, family))
-        ]
-        if share is not None:
-            why = _hint(made, share)
+    if share is not None:
+        found = [replace(part, endpoint=dict(part.endpoint)) for part in found]  # hints change none of what was given
+        for family in types:
+            why = _hint([part.endpoint for part in found if part.family == family], share)
             if why:
                 refused[family] = why
-        members: dict[str, list[Obj]] = {}
-        for one, ports in made:
-            key = group_key(family, ports)
-            groups.setdefault(key, Group(family, ports, ()))
-            members.setdefault(key, []).append(one)
-        for key, listed in members.items():
-            groups[key] = Group(family, groups[key].ports, tuple(listed))
+    listed: dict[str, tuple[Part, list[Obj]]] = {}
+    for part in found:
+        known = listed.get(part.group)
+        if known is None:
+            listed[part.group] = part, [part.endpoint]
+        else:
+            known[1].append(part.endpoint)
+    groups = [Group(part.family, part.ports, tuple(endpoints)) for part, endpoints in listed.values()]
     supported = [one for one in slices if one["addressType"] in types]
-    fitted = fit(list(groups.values()), supported, slice_metadata(service), placeholder=types[0])
+    fitted = fit(groups, supported, slice_metadata(service), placeholder=types[0])
     foreign = tuple(one for one in slices if one["addressType"] not in types and not is_deleted(one))
     return Step(Plan(fitted.create, fitted.update, (*fitted.delete, *foreign)), refused)
 
 
-def _hint(made: Sequence[tuple[Obj, object]], share: Mapping[str, float]) -> str:
+def _hint(made: Sequence[Obj], share: Mapping[str, float]) -> str:
     """Puts zone hints on new endpoints of one address type in place of others; returns why not, if it cannot be."""
-    listed = sorted((one for one, _ in made), key=lambda one: str(one["addresses"][0]))
+    listed = sorted(made, key=lambda one: str(one["addresses"][0]))
     found = assign([one.get("zone") for one in listed], [one["conditions"]["ready"] for one in listed], share)
     for one, zone in zip(listed, found.zones, strict=True):
         one.pop("hints", None)
@@ -83,7 +96,7 @@ def _hint(made: Sequence[tuple[Obj, object]], share: Mapping[str, float]) -> str
     return found.refused
 
 
-def endpoint(service: Obj, pod: Obj, address: str, zones: Mapping[str, str]) -> Obj:
+def endpoint(service: Obj, pod: Obj, address: str, zone: str) -> Obj:
     spec = service.get("spec") or {}
     serving = is_ready(pod)
     terminating = is_deleted(pod)
@@ -99,7 +112,6 @@ def endpoint(service: Obj, pod: Obj, address: str, zones: Mapping[str, str]) -> 
     node = (pod.get("spec") or {}).get("nodeName")
     if node:
         made["nodeName"] = node
-        zone = zones.get(node)
         if zone:
             made["zone"] = zone
         hints = _hints(spec.get("trafficDistribution"), node, zone) if ready else None
@@ -108,7 +120,7 @@ def endpoint(service: Obj, pod: Obj, address: str, zones: Mapping[str, str]) -> 
     return made
 
 
-def _hints(distribution: str | None, node: str, zone: str | None) -> Obj:
+def _hints(distribution: str | None, node: str, zone: str) -> Obj:
     hints: Obj = {}
     if distribution in ("PreferClose", "PreferSameZone", "PreferSameNode") and zone:
         hints["forZones"] = [{"name": zone}]

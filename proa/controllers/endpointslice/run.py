@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from proa.client.controller import gathering_seconds
 from proa.client.resources import ENDPOINTSLICES, NODES, PODS, SERVICES
-from proa.controllers.endpointslice.plan import MANAGER, plan
+from proa.controllers.endpointslice.plan import MANAGER, Part, parts, plan
 from proa.controllers.endpointslice.topology import DISABLED, ENABLED, is_wanted, node_facts, shares
+from proa.controllers.membership import Members
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
-from proa.controllers.services import (
-    MANAGED_BY_LABEL,
-    SELECTOR_INDEX,
-    SERVICE_NAME_LABEL,
-    by_selector,
-    endpoint_facts,
-    families,
-    selector_of,
-    services_of,
-)
-from proa.meta.objects import Obj, is_deleted, key_of, labels_of, name_of, namespace_of, split_key
+from proa.controllers.services import MANAGED_BY_LABEL, SERVICE_NAME_LABEL, families, selector_of
+from proa.controllers.slices import endpoint_key
+from proa.meta.objects import Obj, is_deleted, key_of, labels_of, name_of, namespace_of, split_key, uid_of
 
 SERVICE_INDEX = "service"
+_PODS_AT_ONCE = 500
 _NODES_SECONDS = 1.0  # changes of nodes gather for so long before hints are given anew
 _ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -33,6 +30,14 @@ def by_service(endpoint_slice: Obj) -> Iterable[str]:
         yield f"{labels.get(MANAGED_BY_LABEL)} {namespace_of(endpoint_slice)}/{name}"
 
 
+@dataclass(slots=True)
+class _Made:
+    """What was made of a service's pods: `parts` by the pod's key, with the pod and zone of which they were made."""
+
+    service: Obj
+    parts: dict[str, tuple[Obj, str, tuple[Part, ...]]]
+
+
 class EndpointSliceController(Controller):
     name = "endpointslice-controller"
     event_source = "endpoint-slice-controller"
@@ -40,13 +45,16 @@ class EndpointSliceController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._services = self.watch(SERVICES)
-        self._services.add_index(SELECTOR_INDEX, by_selector)
-        self._pods = self.watch(PODS, lambda pod: services_of(pod, self._services), relevant=endpoint_facts)
-        self._slices = self.watch(ENDPOINTSLICES, self._keys_of_slice)
+        self._members = Members(self._services, self.need(PODS), self._gather)
+        self._slices = self.watch(ENDPOINTSLICES, self._keys_of_slice, weigh=self._members.count)
         self._slices.add_index(SERVICE_INDEX, by_service)
         self._nodes = self.need(NODES)
         self._nodes.add_handler(self._node_changed)
         self._hinted: dict[str, frozenset[str]] = {}  # services that ask for hints -> address types that have them
+        self._made: dict[str, _Made] = {}
+
+    def _gather(self, service: str) -> None:
+        self.queue.add_after(service, gathering_seconds(self._members.count(service)))
 
     def _keys_of_slice(self, endpoint_slice: Obj) -> Iterable[str]:
         labels = labels_of(endpoint_slice)
@@ -67,18 +75,14 @@ class EndpointSliceController(Controller):
         slices = self._slices.indexed(SERVICE_INDEX, f"{MANAGER} {key}")
         if service is None or is_deleted(service):
             self._hinted.pop(key, None)
+            self._made.pop(key, None)
             return None  # the garbage collector deletes slices with their service
-        selector = selector_of(service)
-        if not selector:
+        if not selector_of(service):
+            self._made.pop(key, None)
             return None
-        pods = [pod for pod in self._pods.objects(namespace) if selector.items() <= labels_of(pod).items()]
-        zones = {
-            node: _zone(found)
-            for node in {(pod.get("spec") or {}).get("nodeName") or "" for pod in pods}
-            if (found := self._nodes.get(node)) is not None
-        }
         hinted = is_wanted(service)
-        planned = plan(service, pods, zones, slices, shares(self._nodes.objects()) if hinted else None)
+        found = await self._parts(key, service, slices)
+        planned = plan(service, found, slices, shares(self._nodes.objects()) if hinted else None)
         self._tell(service, key, hinted, planned.refused)
         step = planned.slices
         for made in step.create:
@@ -88,6 +92,34 @@ class EndpointSliceController(Controller):
         for gone in step.delete:
             await ignore_absent(self.client.delete(ENDPOINTSLICES, name_of(gone), namespace))
         return None
+
+    async def _parts(self, key: str, service: Obj, slices: Sequence[Obj]) -> list[Part]:
+        """Returns the parts of all pods, anew for those that have changed.
+
+        What is in a slice already is not kept twice, and compares by identity.
+        """
+        known = self._made.get(key)
+        before = known.parts if known is not None and known.service is service else {}
+        current = {endpoint_key(one): one for found in slices for one in found.get("endpoints") or ()}
+        made: dict[str, tuple[Obj, str, tuple[Part, ...]]] = {}
+        result: list[Part] = []
+        for number, (pod_key, pod) in enumerate(list(self._members.pods(key).items())):
+            if number % _PODS_AT_ONCE == _PODS_AT_ONCE - 1:
+                await asyncio.sleep(0)  # others have their turn
+            node = self._nodes.get((pod.get("spec") or {}).get("nodeName") or "")
+            zone = _zone(node) if node is not None else ""
+            entry = before.get(pod_key)
+            found = entry[2] if entry is not None and entry[0] is pod and entry[1] == zone else None
+            if found is None:
+                found = parts(service, pod, zone)
+            if len(found) == 1:
+                shown = current.get(uid_of(pod))
+                if shown is not found[0].endpoint and shown == found[0].endpoint:
+                    found = (replace(found[0], endpoint=shown),)
+            made[pod_key] = pod, zone, found
+            result += found
+        self._made[key] = _Made(service, made)
+        return result
 
     def _tell(self, service: Obj, key: str, hinted: bool, refused: Mapping[str, str]) -> None:
         """Tells what became of the hints that a service asks for."""
