@@ -6,7 +6,7 @@ one controller, and the server's current state of the owner is read before anyth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from proa.client.informer import CachedInformer
@@ -18,12 +18,35 @@ from proa.meta.objects import Obj, controller_of, is_deleted, labels_of, name_of
 from proa.meta.selectors import LabelSelector
 
 CONTROLLER_INDEX = "controller"
+MATCHED_LABEL_INDEX = "matched label"
 
 
 def by_controller(obj: Obj) -> Iterable[str]:
     """Index: the uid of an object's controller, or `orphan/NAMESPACE` if it has none."""
     reference = controller_of(obj)
     return (reference["uid"],) if reference else (f"orphan/{namespace_of(obj)}",)
+
+
+def by_matched_label(owner: Obj) -> Iterable[str]:
+    """Index: one pair of labels that an owner's selector asks for, so that an orphan's possible owners are found by its
+    labels without trying them all; `NAMESPACE/` if it asks for no pair.
+    """
+    selector = (owner.get("spec") or {}).get("selector") or {}
+    labels = selector if all(type(one) is str for one in selector.values()) else selector.get("matchLabels") or {}
+    key, value = min(labels.items(), default=("", ""))
+    return (f"{namespace_of(owner)}/{key}={value}" if key else f"{namespace_of(owner)}/",)
+
+
+def selecting(owners: CachedInformer, obj: Obj, selector: Callable[[Obj], LabelSelector]) -> list[Obj]:
+    """Returns the owners in the object's namespace that select it; they have the index `by_matched_label`."""
+    labels, namespace = labels_of(obj), namespace_of(obj)
+    values = [f"{namespace}/", *(f"{namespace}/{key}={value}" for key, value in labels.items())]
+    return [
+        owner
+        for value in values
+        for owner in owners.indexed(MATCHED_LABEL_INDEX, value)
+        if selector(owner).matches(labels)
+    ]
 
 
 def count_controlled(owners: CachedInformer, dependents: CachedInformer, key: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from proa.controllers.conditions import find, is_true
@@ -74,6 +75,7 @@ def pod_from_template(template: Obj, owner: Obj, kind: GVK) -> Obj:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": copy_object(template.get("spec") or {})}
 
 
+@lru_cache(maxsize=4096)  # stamps are whole seconds: thousands of pods share few
 def _rank(since: str, now: datetime) -> int:
     """Returns the power of two of an age in nanoseconds, so that pods of about one age are alike."""
     seconds = (now - parse_rfc3339(since)).total_seconds()

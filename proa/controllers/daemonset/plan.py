@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -69,17 +69,43 @@ def tolerations(daemon_set: Obj) -> list[Obj]:
     return given
 
 
+class Fitting:
+    """Which nodes one template's pods belong on. It remembers each node for as long as that does not change."""
+
+    def __init__(self, daemon_set: Obj) -> None:
+        self._template = daemon_set["spec"]["template"]
+        self._node = (self._template.get("spec") or {}).get("nodeName")
+        self._tolerations = tolerations(daemon_set)
+        self._known: dict[str, tuple[Obj, tuple[bool, bool]]] = {}
+
+    def is_of(self, daemon_set: Obj) -> bool:
+        return bool(self._template == daemon_set["spec"]["template"])
+
+    def of(self, node: Obj) -> tuple[bool, bool]:
+        """Returns (a pod should run there, one that runs there may stay)."""
+        name = name_of(node)
+        known = self._known.get(name)
+        if known is None or known[0] is not node:
+            known = self._known[name] = node, self._judge(node)
+        return known[1]
+
+    def forget(self, present: Collection[str]) -> None:
+        """Forgets nodes that are gone."""
+        if len(self._known) > len(present):
+            self._known = {name: known for name, known in self._known.items() if name in present}
+
+    def _judge(self, node: Obj) -> tuple[bool, bool]:
+        if (self._node and self._node != name_of(node)) or not fits_selector(self._template, node):
+            return False, False
+        taints = (node.get("spec") or {}).get("taints") or ()
+        if untolerated(self._tolerations, taints, ("NoSchedule", "NoExecute")):
+            return False, not untolerated(self._tolerations, taints, ("NoExecute",))
+        return True, True
+
+
 def belongs(daemon_set: Obj, node: Obj) -> tuple[bool, bool]:
     """Returns (a pod should run there, one that runs there may stay)."""
-    template = daemon_set["spec"]["template"]
-    wanted_node = (template.get("spec") or {}).get("nodeName")
-    if (wanted_node and wanted_node != name_of(node)) or not fits_selector(template, node):
-        return False, False
-    taints = (node.get("spec") or {}).get("taints") or ()
-    given = tolerations(daemon_set)
-    if untolerated(given, taints, ("NoSchedule", "NoExecute")):
-        return False, not untolerated(given, taints, ("NoExecute",))
-    return True, True
+    return Fitting(daemon_set).of(node)
 
 
 def by_node(pods: Sequence[Obj]) -> dict[str, list[Obj]]:
@@ -101,22 +127,32 @@ def _oldest_first(pods: Sequence[Obj]) -> list[Obj]:
     )
 
 
-def manage(daemon_set: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], current_hash: str, now: datetime) -> Plan:
+def manage(
+    daemon_set: Obj,
+    nodes: Sequence[Obj],
+    pods: Sequence[Obj],
+    current_hash: str,
+    now: datetime,
+    fitting: Fitting | None = None,
+) -> Plan:
     """Compares nodes with pods: one pod per node that fits (two while an update surges)."""
     found = _Sorted()
+    fitting = fitting or Fitting(daemon_set)
     placed = by_node(pods)
     surges = _surge(daemon_set, len(nodes)) > 0
     min_ready_seconds = daemon_set["spec"].get("minReadySeconds") or 0
     for node in nodes:
-        should, may_stay = belongs(daemon_set, node)
+        should, may_stay = fitting.of(node)
         there = placed.pop(name_of(node), [])
         if not should and not may_stay:
             found.delete += [pod for pod in there if not is_deleted(pod)]
             continue
         running = _sort_node(found, name_of(node), should, there, surges)
+        if len(running) <= 1:
+            continue
         if not surges:
             found.delete += _oldest_first(running)[1:]
-        elif len(running) > 1:
+        else:
             found.delete += _surplus(running, current_hash, min_ready_seconds, now)
     # Pods that wait for nodes that are gone: they never start. Those that ran there are the pod collector's.
     found.delete += [
@@ -177,18 +213,28 @@ def _surge(daemon_set: Obj, wanted: int) -> int:
     return _limits(daemon_set, wanted)[0] if strategy.get("type", "RollingUpdate") == "RollingUpdate" else 0
 
 
-def update(daemon_set: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], current_hash: str, now: datetime) -> Plan:
+def update(
+    daemon_set: Obj,
+    nodes: Sequence[Obj],
+    pods: Sequence[Obj],
+    current_hash: str,
+    now: datetime,
+    fitting: Fitting | None = None,
+) -> Plan:
     """Returns the next step of a rolling update: old pods to delete, or nodes to surge on."""
+    if all(labels_of(pod).get(HASH_LABEL) == current_hash for pod in pods):
+        return Plan()
     min_ready_seconds = daemon_set["spec"].get("minReadySeconds") or 0
-    fitting = [node for node in nodes if belongs(daemon_set, node)[0]]
-    surge, unavailable_max = _limits(daemon_set, len(fitting))
+    places = fitting or Fitting(daemon_set)
+    wanted = [node for node in nodes if places.of(node)[0]]
+    surge, unavailable_max = _limits(daemon_set, len(wanted))
     placed = by_node(pods)
     unavailable = surging = 0
     at_once: list[Obj] = []
     candidates: list[Obj] = []
     create_at_once: list[str] = []
     create: list[str] = []
-    for node in fitting:
+    for node in wanted:
         there = [pod for pod in placed.get(name_of(node), []) if not is_finished(pod) and not is_deleted(pod)]
         new = [pod for pod in there if labels_of(pod).get(HASH_LABEL) == current_hash]
         old = [pod for pod in there if labels_of(pod).get(HASH_LABEL) != current_hash]
@@ -247,7 +293,12 @@ def pod_for(daemon_set: Obj, node: str, current_hash: str) -> Obj:
 
 
 def status(
-    daemon_set: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], current_hash: str, now: datetime
+    daemon_set: Obj,
+    nodes: Sequence[Obj],
+    pods: Sequence[Obj],
+    current_hash: str,
+    now: datetime,
+    fitting: Fitting | None = None,
 ) -> tuple[Obj | None, float | None]:
     """Returns the status to write (None if it is right), and when a ready pod becomes available by age alone."""
     min_ready_seconds = daemon_set["spec"].get("minReadySeconds") or 0
@@ -265,8 +316,9 @@ def status(
         0,
     )
     waits = []
+    fitting = fitting or Fitting(daemon_set)
     for node in nodes:
-        should, _ = belongs(daemon_set, node)
+        should, _ = fitting.of(node)
         there = [pod for pod in placed.get(name_of(node), []) if not (is_deleted(pod) and is_finished(pod))]
         if not should:
             counts["numberMisscheduled"] += bool(there)
@@ -274,7 +326,7 @@ def status(
         counts["desiredNumberScheduled"] += 1
         if not there:
             continue
-        pod = _oldest_first(there)[0]
+        pod = there[0] if len(there) == 1 else _oldest_first(there)[0]
         counts["currentNumberScheduled"] += 1
         counts["numberReady"] += is_ready(pod)
         wait_seconds = seconds_to_available(pod, min_ready_seconds, now)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from proa.client.interface import DeleteOptions
 from proa.client.resources import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS
 from proa.controllers.batches import slow_start
-from proa.controllers.daemonset.plan import KIND, Plan, manage, pod_for, status, target_node, update
+from proa.controllers.daemonset.plan import KIND, Fitting, Plan, manage, pod_for, status, target_node, update
 from proa.controllers.history import History
 from proa.controllers.ownership import CONTROLLER_INDEX, Claimer, by_controller, count_controlled
 from proa.controllers.pods import phase
@@ -41,16 +41,26 @@ class DaemonSetController(Controller):
         super().__init__(context)
         self._sets = self.watch(DAEMONSETS)
         self.need(PODS).add_index(CONTROLLER_INDEX, by_controller)
-        self._pods = self.watch(PODS, self._keys_of_pod, weigh=self._count_pods)
-        self._nodes = self.watch(NODES, lambda _: map(key_of, self._sets.objects()), relevant=_node_facts)
+        self._fitting: dict[str, Fitting] = {}  # by the set's key
+        self._nodes = self.need(NODES)
+        self._pods = self.watch(PODS, self._keys_of_pod, weigh=self._weight)
+        self.watch(NODES, lambda _: map(key_of, self._sets.objects()), relevant=_node_facts, weigh=self._weight)
         revisions = self.watch(CONTROLLERREVISIONS, self._keys_of_revision)
         revisions.add_index(CONTROLLER_INDEX, by_controller)
         self._claimer = Claimer(self.client, DAEMONSETS, KIND)
         self._history = History(self.client, revisions, self._claimer, KIND)
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}  # (set's uid, node) -> count, not before
 
-    def _count_pods(self, key: str) -> int:
-        return count_controlled(self._sets, self._pods, key)
+    def _weight(self, key: str) -> int:
+        return max(len(self._nodes), count_controlled(self._sets, self._pods, key))
+
+    def _fitting_of(self, daemon_set: Obj, nodes: Sequence[Obj]) -> Fitting:
+        key = key_of(daemon_set)
+        known = self._fitting.get(key)
+        if known is None or not known.is_of(daemon_set):
+            known = self._fitting[key] = Fitting(daemon_set)
+        known.forget({name_of(node) for node in nodes})
+        return known
 
     def _keys_of_pod(self, pod: Obj) -> Iterable[str]:
         yield from self._keys_of_revision(pod)
@@ -68,6 +78,7 @@ class DaemonSetController(Controller):
         namespace, name = split_key(key)
         daemon_set = self._sets.get(name, namespace)
         if daemon_set is None:
+            self._fitting.pop(key, None)
             return None
         selector = from_object(daemon_set["spec"].get("selector"))
         if selector.empty:
@@ -79,20 +90,23 @@ class DaemonSetController(Controller):
         current = await self._history.current(daemon_set, labels_of(daemon_set["spec"]["template"]))
         hashed = labels_of(current.revision)[HASH_LABEL]
         nodes = self._nodes.objects()
+        fitting = self._fitting_of(daemon_set, nodes)
         uid = uid_of(daemon_set)
         candidates = self._pods.indexed(CONTROLLER_INDEX, uid)
         candidates += self._pods.indexed(CONTROLLER_INDEX, f"orphan/{namespace}")
         pods = await self._claimer.claim(daemon_set, selector, PODS, candidates)
-        recheck_seconds = await self._carry_out(
-            daemon_set, manage(daemon_set, nodes, pods, hashed, self.clock.now()), hashed
-        )
+        await asyncio.sleep(0)  # each of these looks at all nodes: others have their turn in between
+        step = manage(daemon_set, nodes, pods, hashed, self.clock.now(), fitting)
+        recheck_seconds = await self._carry_out(daemon_set, step, hashed)
         strategy = (daemon_set["spec"].get("updateStrategy") or {}).get("type", "RollingUpdate")
         if strategy == "RollingUpdate":
             pods = self._pods.indexed(CONTROLLER_INDEX, uid)
-            await self._carry_out(daemon_set, update(daemon_set, nodes, pods, hashed, self.clock.now()), hashed)
+            step = update(daemon_set, nodes, pods, hashed, self.clock.now(), fitting)
+            await self._carry_out(daemon_set, step, hashed)
         pods = self._pods.indexed(CONTROLLER_INDEX, uid)
         await self._forget(daemon_set, current.all, pods, hashed)
-        changed, wait_seconds = status(daemon_set, nodes, pods, hashed, self.clock.now())
+        await asyncio.sleep(0)
+        changed, wait_seconds = status(daemon_set, nodes, pods, hashed, self.clock.now(), fitting)
         if changed is not None or current.collisions != (daemon_set.get("status") or {}).get("collisionCount"):
             written = {**(changed or daemon_set.get("status") or {})}
             if current.collisions:

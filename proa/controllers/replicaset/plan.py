@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,9 @@ from typing import Any
 
 from proa.controllers.conditions import condition, find, without_condition
 from proa.controllers.pods import DeletionOrder, is_active, is_finished, is_ready, seconds_to_available
+from proa.controllers.tally import State
 from proa.meta.objects import Obj, is_deleted, labels_of, metadata
+from proa.meta.selectors import LabelSelector
 
 BURST_MAX = 500
 REPLICA_FAILURE = "ReplicaFailure"
@@ -44,9 +47,12 @@ def plan(
     missing = wanted(replica_set) - len(active)
     if missing >= 0:
         return Plan(create=min(missing, BURST_MAX))
+    surplus = min(-missing, BURST_MAX)
+    if -missing >= len(active):
+        return Plan(delete=tuple(active[:surplus]))  # all of them go, in whichever order
     related = related_on_node()
-    ranked = sorted(active, key=lambda pod: DeletionOrder(pod, related, now))
-    return Plan(delete=tuple(ranked[: min(-missing, BURST_MAX)]))
+    first = heapq.nsmallest(surplus, active, key=lambda pod: DeletionOrder(pod, related, now))
+    return Plan(delete=tuple(first))
 
 
 def wanted(replica_set: Obj) -> int:
@@ -54,30 +60,79 @@ def wanted(replica_set: Obj) -> int:
     return 1 if replicas is None else int(replicas)
 
 
-def status(replica_set: Obj, pods: Sequence[Obj], failure: str, now: datetime, *, terminating: bool = True) -> Status:
-    """Counts the pods. `failure` says why the last creation or deletion failed, empty if it did not.
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A set's pods in numbers; `recheck_seconds`: when a ready pod becomes available by age alone."""
 
-    `terminating`: count pods that are being deleted too (ReplicationControllers do not).
-    """
-    spec, old = replica_set["spec"], replica_set.get("status") or {}
+    active: int
+    fully_labelled: int
+    ready: int
+    available: int
+    terminating: int
+    recheck_seconds: float | None = None
+
+
+def count(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> Counts:
+    """Counts pods one by one."""
+    spec = replica_set["spec"]
     labels = labels_of(spec.get("template") or {})
     min_ready_seconds = spec.get("minReadySeconds") or 0
     active = [pod for pod in pods if is_active(pod)]
     waits = [seconds_to_available(pod, min_ready_seconds, now) for pod in active]
+    return Counts(
+        len(active),
+        sum(labels.items() <= labels_of(pod).items() for pod in active),
+        sum(map(is_ready, active)),
+        sum(wait == 0 for wait in waits),
+        sum(is_deleted(pod) and not is_finished(pod) for pod in pods),
+        min((wait for wait in waits if wait), default=None),
+    )
+
+
+def counted(replica_set: Obj, selector: LabelSelector, states: Mapping[State, int]) -> Counts | None:
+    """Returns the counts by what was counted already; None if one must look at the pods: some are to be released, or
+    count as available only after a while.
+    """
+    spec = replica_set["spec"]
+    if spec.get("minReadySeconds") or is_deleted(replica_set):
+        return None
+    labels = labels_of(spec.get("template") or {}).items()
+    active = full = ready = terminating = 0
+    for state, number in states.items():
+        own = dict(state.labels)
+        if not selector.matches(own):
+            return None
+        if state.active:
+            active += number
+            full += number * (labels <= own.items())
+            ready += number * state.ready
+        terminating += number * state.terminating
+    return Counts(active, full, ready, ready, terminating)
+
+
+def status(replica_set: Obj, pods: Sequence[Obj], failure: str, now: datetime, *, terminating: bool = True) -> Status:
+    """As `status_of`, of pods that are still to be counted."""
+    return status_of(replica_set, count(replica_set, pods, now), failure, now, terminating=terminating)
+
+
+def status_of(replica_set: Obj, counts: Counts, failure: str, now: datetime, *, terminating: bool = True) -> Status:
+    """`failure` says why the last creation or deletion failed, empty if it did not.
+
+    `terminating`: count pods that are being deleted too (ReplicationControllers do not).
+    """
     new: dict[str, Any] = {
-        "replicas": len(active),
-        "fullyLabeledReplicas": sum(labels.items() <= labels_of(pod).items() for pod in active),
-        "readyReplicas": sum(map(is_ready, active)),
-        "availableReplicas": sum(wait == 0 for wait in waits),
+        "replicas": counts.active,
+        "fullyLabeledReplicas": counts.fully_labelled,
+        "readyReplicas": counts.ready,
+        "availableReplicas": counts.available,
         "observedGeneration": metadata(replica_set).get("generation") or 0,
-        "conditions": _conditions(replica_set, len(active), failure, now),
+        "conditions": _conditions(replica_set, counts.active, failure, now),
     }
     if terminating:
-        new["terminatingReplicas"] = sum(is_deleted(pod) and not is_finished(pod) for pod in pods)
+        new["terminatingReplicas"] = counts.terminating
     zeros_shown = {"replicas", "terminatingReplicas"}
     new = {key: value for key, value in new.items() if value or key in zeros_shown}
-    pending = [wait for wait in waits if wait]
-    return Status(None if new == old else new, min(pending, default=None))
+    return Status(None if new == (replica_set.get("status") or {}) else new, counts.recheck_seconds)
 
 
 def _conditions(replica_set: Obj, count: int, failure: str, now: datetime) -> list[Obj]:
