@@ -19,6 +19,7 @@ from proa.meta.objects import Obj
 log = logging.getLogger(__name__)
 
 _PAGE_SIZE = 2000
+_EVENTS_AT_ONCE = 64
 _BACKOFF_SECONDS_FIRST = 0.1
 _BACKOFF_SECONDS_MAX = 30.0
 _HEALTHY_SECONDS = 60.0
@@ -137,8 +138,12 @@ class Reflector:
         sink = self._sink
         any_event = False
         try:
+            count = 0
             async for event in stream:
                 any_event = True
+                count += 1
+                if not count % _EVENTS_AT_ONCE:
+                    await asyncio.sleep(0)  # a burst must not keep everybody else waiting
                 obj = event.object
                 if event.type == "DELETED":
                     sink.remove(obj)

@@ -171,6 +171,7 @@ class SimulatedNodes:
                 self._queue.add_rate_limited(key)
             finally:
                 self._queue.done(key)
+            await asyncio.sleep(0)  # leases, too, have their turn while thousands of pods wait for theirs
 
     async def _live(self, key: str) -> None:
         namespace, name = split_key(key)
