@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from proa.apis.podspec.resources import is_extended
 from proa.meta.objects import Obj
+from proa.scheduler.config_shape import ANY, ARGUMENTS, CONFIGURATION, ShapeError, check
 from proa.scheduler.durations import seconds_of
 from proa.scheduler.extender import Extender
 from proa.scheduler.framework import Plugin, Profile
 from proa.scheduler.plugins import DEFAULT_SCHEDULER, DEFAULT_WEIGHTS
-from proa.scheduler.plugins.registry import IMPLIED, ORDER, REGISTRY, ArgumentError, Factory
+from proa.scheduler.plugins.registry import IMPLIED, ORDER, REGISTRY, ArgumentError, Factory, validate
+from proa.scheduler.steps import DEFAULT_BINDER
 
 API_VERSION = "kubescheduler.config.k8s.io/v1"
 KIND = "KubeSchedulerConfiguration"
@@ -35,21 +38,8 @@ _POINT_NAMES: Mapping[str, str] = {
     "bind": "bind",
     "postBind": "post_bind",
 }
-_TOP = {
-    "apiVersion",
-    "kind",
-    "parallelism",
-    "leaderElection",
-    "clientConnection",
-    "enableProfiling",
-    "enableContentionProfiling",
-    "percentageOfNodesToScore",
-    "podInitialBackoffSeconds",
-    "podMaxBackoffSeconds",
-    "profiles",
-    "extenders",
-    "delayCacheUntilActive",
-}
+# Of removed plugins, what upstream says; the version that it names is the core API's.
+_REMOVED = ("AzureDiskLimits", "CinderLimits", "EBSLimits", "GCEPDLimits")
 
 
 class ConfigError(Exception):
@@ -78,23 +68,24 @@ def parse(obj: Any, more: Mapping[str, Factory] | None = None) -> Configuration:
     """Reads a decoded configuration; `more` are the makers of users' plugins by name. Raises ConfigError."""
     if not isinstance(obj, dict) or (obj.get("apiVersion"), obj.get("kind")) != (API_VERSION, KIND):
         raise ConfigError(f"not a {KIND} of {API_VERSION}")
-    _known(obj, _TOP, "")
-    percentage = _percentage(obj.get("percentageOfNodesToScore"), "percentageOfNodesToScore")
-    first, longest = obj.get("podInitialBackoffSeconds", 1), obj.get("podMaxBackoffSeconds", 10)
-    if first <= 0:
-        raise ConfigError(f"podInitialBackoffSeconds: Invalid value: {first}: must be greater than 0")
-    if longest < first:
-        raise ConfigError(
-            f"podMaxBackoffSeconds: Invalid value: {longest}: must be greater than or equal to PodInitialBackoffSeconds"
-        )
+    _checked(obj, CONFIGURATION)
+    percentage = _or(_percentage(obj.get("percentageOfNodesToScore"), "percentageOfNodesToScore"), 0)
+    _check_numbers(obj)
+    first, longest = _seconds_of_back_off(obj)
     extenders = _extenders(obj.get("extenders") or ())
     factories = {**REGISTRY, **(more or {})}
     profiles: list[Profile] = []
-    for index, one in enumerate(obj.get("profiles") or [{}]):
+    entries = obj.get("profiles") or [{}]
+    for index, one in enumerate(entries):
         path = f"profiles[{index}]"
+        one = one or {}
+        if not one.get("schedulerName") and len(entries) > 1:
+            raise ConfigError(f"{path}.schedulerName: Required value")
         profile = _profile(one, path, factories, extenders, percentage)
         if any(profile.name == other.name for other in profiles):
-            raise ConfigError(f'{path}.schedulerName: Duplicate value: "{profile.name}"')
+            raise ConfigError(f"{path}.schedulerName: Duplicate value: {{}}")
+        if profiles and _sorting(one) != _sorting(entries[0] or {}):
+            raise ConfigError(f"{path}.plugins.queueSort: Invalid value: must be the same for all profiles")
         profiles.append(profile)
     return Configuration(
         tuple(profiles),
@@ -104,16 +95,89 @@ def parse(obj: Any, more: Mapping[str, Factory] | None = None) -> Configuration:
     )
 
 
-def _known(obj: Obj, fields: Iterable[str], path: str) -> None:
-    unknown = sorted(set(obj) - set(fields))
-    if unknown:
-        raise ConfigError(f'strict decoding error: unknown field "{path}{"." if path else ""}{unknown[0]}"')
+def _checked(value: Any, shape: Any) -> None:
+    try:
+        check(value, shape)
+    except ShapeError as error:
+        raise ConfigError(str(error)) from None
 
 
-def _percentage(value: Any, path: str) -> int:
+def _check_numbers(obj: Obj) -> None:
+    parallelism = obj.get("parallelism")
+    if parallelism is not None and parallelism <= 0:
+        text = "should be an integer value greater than zero"
+        raise ConfigError(f"parallelism: Invalid value: {parallelism}: {text}")
+    election = obj.get("leaderElection") or {}
+    lock = election.get("resourceLock")
+    if election.get("leaderElect", True) and lock not in (None, "", "leases"):
+        text = 'resourceLock value must be "leases"'
+        raise ConfigError(f'leaderElection.resourceLock: Invalid value: "{lock}": {text}')
+
+
+def _seconds_of_back_off(obj: Obj) -> tuple[int, int]:
+    # Like other numbers, an absent or zero one is the default.
+    first, longest = obj.get("podInitialBackoffSeconds"), obj.get("podMaxBackoffSeconds")
+    first, longest = 1 if first is None else first, 10 if longest is None else longest
+    if first <= 0:
+        raise ConfigError(f"podInitialBackoffSeconds: Invalid value: {first}: must be greater than 0")
+    if longest < first:
+        raise ConfigError(
+            f"podMaxBackoffSeconds: Invalid value: {longest}: must be greater than or equal to PodInitialBackoffSeconds"
+        )
+    return first, longest
+
+
+def _sorting(profile: Obj) -> Any:
+    return (profile.get("plugins") or {}).get("queueSort") or {}
+
+
+def _or(value: int | None, default: int | None) -> int:
+    return (default or 0) if value is None else value
+
+
+def _percentage(value: int | None, path: str) -> int | None:
     if value is not None and not 0 <= value <= 100:
         raise ConfigError(f"{path}: Invalid value: {value}: not in valid range [0-100]")
-    return value or 0
+    return value
+
+
+def _check_removed(plugins: Obj, path: str) -> None:
+    for point in _POINT_NAMES:
+        for index, one in enumerate((plugins.get(point) or {}).get("enabled") or ()):
+            if (one or {}).get("name") in _REMOVED:
+                raise ConfigError(_removed(f"{path}.plugins.{point}.enabled[{index}]", one["name"]))
+
+
+def _removed(path: str, name: str) -> str:
+    text = f'was invalid in version "v1" (KubeSchedulerConfiguration is version "{API_VERSION}")'
+    return f'{path}: Invalid value: "{name}": {text}'
+
+
+def _check_known(
+    sets: Mapping[str, _Set], multi: Iterable[str], factories: Mapping[str, Factory], creating: str
+) -> None:
+    """Refuses names that no plugin has; what a point names itself comes before what it has of multiPoint."""
+    known = factories.keys() | IMPLIED
+    for point, own in sets.items():
+        for name in own.enabled:
+            if name not in known:
+                raise ConfigError(f'{creating}: {point[0].upper()}{point[1:]}Plugin "{name}" does not exist')
+    for name in multi:
+        if name not in known:
+            raise ConfigError(f'{creating}: plugin "{name}" does not exist')
+
+
+def _check_single(effective: Mapping[str, Sequence[str]], plugins: Sequence[Plugin], creating: str, name: str) -> None:
+    """Refuses a profile that does not have exactly one plugin to sort the queue, or none to bind."""
+    sorters = {one.name for one in plugins if type(one).queue_key is not Plugin.queue_key} | {"PrioritySort"}
+    count = len([one for one in effective["queueSort"] if one in sorters])
+    if count != 1:
+        text = f'only one queue sort plugin required for profile with scheduler name "{name}", but got {count}'
+        raise ConfigError(f"{creating}: {text}")
+    binders = {one.name for one in plugins if type(one).bind is not Plugin.bind} | {DEFAULT_BINDER}
+    if not binders & set(effective["bind"]):
+        text = f'at least one bind plugin is needed for profile with scheduler name "{name}"'
+        raise ConfigError(f"{creating}: {text}")
 
 
 # ---------------------------------------------------------------- profiles
@@ -122,37 +186,37 @@ def _percentage(value: Any, path: str) -> int:
 def _profile(
     obj: Obj, path: str, factories: Mapping[str, Factory], extenders: tuple[Extender, ...], percentage: int
 ) -> Profile:
-    _known(obj, ("schedulerName", "plugins", "pluginConfig", "percentageOfNodesToScore"), path)
+    name_of_profile = obj.get("schedulerName") or DEFAULT_SCHEDULER
     given = obj.get("plugins") or {}
-    _known(given, ("multiPoint", *_POINT_NAMES), f"{path}.plugins")
+    _check_removed(given, path)
     multi = _merged(_set(given.get("multiPoint")))
     sets = {name: _set(given.get(name)) for name in _POINT_NAMES}
     effective = {name: _expanded(multi, one) for name, one in sets.items()}
     wanted = dict.fromkeys(name for names in (*effective.values(), multi) for name in names)
-    for name in wanted:
-        if name not in factories and name not in IMPLIED:
-            raise ConfigError(f"{path}.plugins: initializing profiles: creating profile: {name!r} does not exist")
+    creating = f"initializing profiles: creating profile for scheduler name {name_of_profile}"
+    _check_known(sets, multi, factories, creating)
     arguments = _arguments(obj.get("pluginConfig") or (), f"{path}.pluginConfig", factories)
     unchecked = [name for extender in extenders for name in sorted(extender.ignored_resources)]
     if unchecked:
         fit = arguments.setdefault("NodeResourcesFit", {})
         fit["ignoredResources"] = [*(fit.get("ignoredResources") or ()), *unchecked]
     plugins = tuple(
-        _made(name, factories[name], arguments.get(name, {}), path) for name in wanted if name not in IMPLIED
+        _made(name, factories[name], arguments.get(name, {}), creating) for name in wanted if name not in IMPLIED
     )
+    _check_single(effective, plugins, creating, name_of_profile)
     weights = {name: _weight(name, multi, sets["score"]) for name in wanted}
     preemption = arguments.get("DefaultPreemption", {})
     points = {point: effective[name] for name, point in _POINT_NAMES.items()}
     return Profile(
-        obj.get("schedulerName") or DEFAULT_SCHEDULER,
+        name_of_profile,
         plugins,
         weights,
         {point: tuple(names) for point, names in points.items()},
         preemption="DefaultPreemption" in effective["postFilter"],
-        candidates_percentage=preemption.get("minCandidateNodesPercentage", 10),
-        candidates_min=preemption.get("minCandidateNodesAbsolute", 100),
-        score_percentage=_percentage(
-            obj.get("percentageOfNodesToScore", percentage), f"{path}.percentageOfNodesToScore"
+        candidates_percentage=_or(preemption.get("minCandidateNodesPercentage"), 10),
+        candidates_min=_or(preemption.get("minCandidateNodesAbsolute"), 100),
+        score_percentage=_or(
+            _percentage(obj.get("percentageOfNodesToScore"), f"{path}.percentageOfNodesToScore"), percentage
         ),
         extenders=extenders,
     )
@@ -161,8 +225,8 @@ def _profile(
 def _set(obj: Obj | None) -> _Set:
     found = _Set()
     for one in (obj or {}).get("enabled") or ():
-        found.enabled[one["name"]] = one.get("weight") or 0
-    found.disabled = {one["name"] for one in (obj or {}).get("disabled") or ()}
+        found.enabled[(one or {}).get("name") or ""] = (one or {}).get("weight") or 0
+    found.disabled = {(one or {}).get("name") or "" for one in (obj or {}).get("disabled") or ()}
     return found
 
 
@@ -193,25 +257,32 @@ def _weight(name: str, multi: Mapping[str, int], score: _Set) -> int:
 def _arguments(entries: Iterable[Obj], path: str, factories: Mapping[str, Factory]) -> dict[str, Obj]:
     found: dict[str, Obj] = {}
     for index, entry in enumerate(entries):
-        name = entry.get("name") or ""
+        name = (entry or {}).get("name") or ""
         if name in found:
-            raise ConfigError(f"{path}[{index}]: Duplicate value: {name!r}")
+            raise ConfigError(f'{path}[{index}]: Duplicate value: "{name}"')
+        if name in _REMOVED:
+            raise ConfigError(_removed(f"{path}[{index}]", name))
         if name not in factories and name not in IMPLIED:
-            raise ConfigError(f"{path}[{index}].name: Invalid value: {name!r}: no such plugin")
-        found[name] = {key: one for key, one in (entry.get("args") or {}).items() if key not in ("apiVersion", "kind")}
-    preemption = found.get("DefaultPreemption", {})
-    _known(preemption, ("minCandidateNodesPercentage", "minCandidateNodesAbsolute"), f"{path}.DefaultPreemption")
-    _percentage(preemption.get("minCandidateNodesPercentage"), f"{path}.minCandidateNodesPercentage")
+            raise ConfigError(f'{path}[{index}].name: Invalid value: "{name}": no such plugin')
+        given = (entry or {}).get("args") or {}
+        try:
+            check(given, ARGUMENTS.get(name, ANY))
+        except ShapeError as error:
+            raise ConfigError(f"strict decoding error: decoding args for plugin {name}: {error}") from None
+        arguments = {key: one for key, one in given.items() if key not in ("apiVersion", "kind") and one is not None}
+        found[name] = arguments
+        try:
+            validate(name, arguments)
+        except ArgumentError as error:
+            raise ConfigError(f"{path}[{index}].args.{error}") from None
     return found
 
 
-def _made(name: str, factory: Factory, arguments: Obj, path: str) -> Plugin:
+def _made(name: str, factory: Factory, arguments: Obj, creating: str) -> Plugin:
     try:
         plugin = factory(**arguments)
-    except ArgumentError as error:
-        raise ConfigError(f"{path}.pluginConfig.{name}: {error}") from error
-    except TypeError as error:
-        raise ConfigError(f"{path}.pluginConfig.{name}: strict decoding error: {error}") from error
+    except (ArgumentError, TypeError) as error:
+        raise ConfigError(f'{creating}: initializing plugin "{name}": {error}') from error
     if not plugin.name:
         plugin.name = name
     return plugin
@@ -234,10 +305,10 @@ _EXTENDER_FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def _extenders(entries: Sequence[Obj]) -> tuple[Extender, ...]:
-    found = []
+    found: list[Extender] = []
     for index, entry in enumerate(entries):
         path = f"extenders[{index}]"
-        _known(entry, (*_EXTENDER_FIELDS, "httpTimeout", "managedResources"), path)
+        entry = entry or {}
         if not entry.get("urlPrefix"):
             raise ConfigError(f"{path}.urlPrefix: Required value")
         extender = Extender(
@@ -248,6 +319,7 @@ def _extenders(entries: Sequence[Obj]) -> tuple[Extender, ...]:
                 f"{path}.weight: Invalid value: {extender.weight}: must have a positive weight applied to it"
             )
         managed = entry.get("managedResources") or ()
+        _check_managed(managed, [name for one in found for name in one.managed_resources], f"{path}.managedResources")
         found.append(
             replace(
                 extender,
@@ -256,9 +328,24 @@ def _extenders(entries: Sequence[Obj]) -> tuple[Extender, ...]:
                 ignored_resources=frozenset(one["name"] for one in managed if one.get("ignoredByScheduler")),
             )
         )
-    if sum(1 for one in found if one.bind_verb) > 1:
-        raise ConfigError("extenders: Invalid value: only one extender can implement bind")
+    binders = sum(1 for one in found if one.bind_verb)
+    if binders > 1:
+        value = f'"found {binders} extenders implementing bind"'
+        raise ConfigError(f"extenders: Invalid value: {value}: only one extender can implement bind")
     return tuple(found)
+
+
+def _check_managed(managed: Sequence[Obj], taken: Iterable[str], path: str) -> None:
+    seen = set(taken)
+    for index, one in enumerate(managed):
+        name = (one or {}).get("name") or ""
+        if not is_extended(name):
+            raise ConfigError(f'{path}[{index}].name: Invalid value: "{name}": is an invalid extended resource name')
+        if name in seen:
+            raise ConfigError(
+                f'{path}[{index}].name: Invalid value: "{name}": duplicate extender managed resource name'
+            )
+        seen.add(name)
 
 
 def _seconds(text: Any, path: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from proa.apis.podspec.scheduling import affinity
 from proa.meta.objects import Obj
 from proa.scheduler.durations import seconds_of
 from proa.scheduler.framework import Plugin
@@ -56,16 +57,20 @@ def _fit(
                 f"ignoredResourceGroups: Invalid value: \"{group}\": resource group name can't contain '/'"
             )
     resources = strategy.get("resources") or ()
-    for one in resources:
-        if not 1 <= (one.get("weight") or 1) <= 100:
-            where = f"scoringStrategy.resources[{one['name']}].weight"
-            raise ArgumentError(f"{where}: Invalid value: {one['weight']}: not in valid range [1-100]")
-    shape = [
-        (one.get("utilization") or 0, one.get("score") or 0)
-        for one in (strategy.get("requestedToCapacityRatio") or {}).get("shape") or ()
-    ]
+    for index, one in enumerate(resources):
+        weight = one.get("weight") or 1
+        if not 0 < weight <= 100:
+            text = f"resource weight of {one.get('name') or ''} not in valid range (0, 100]"
+            raise ArgumentError(f"scoringStrategy.resources[{index}].weight: Invalid value: {weight}: {text}")
+    ratio = strategy.get("requestedToCapacityRatio")
+    where = "scoringStrategy.requestedToCapacityRatio"
+    shape = [(one.get("utilization") or 0, one.get("score") or 0) for one in (ratio or {}).get("shape") or ()]
     if kind == "RequestedToCapacityRatio":
+        if ratio is None:
+            raise ArgumentError(f"{where}: Required value: must be specified when type is RequestedToCapacityRatio")
         _check_shape(shape)
+    elif ratio is not None:
+        raise ArgumentError(f"{where}: Forbidden: must be nil when type is not RequestedToCapacityRatio")
     return NodeResourcesFit(
         kind, resource_weights(resources) or DEFAULT_RESOURCES, shape, ignoredResources, ignoredResourceGroups
     )
@@ -75,18 +80,16 @@ def _check_shape(shape: Sequence[tuple[int, int]]) -> None:
     path = "scoringStrategy.requestedToCapacityRatio.shape"
     if not shape:
         raise ArgumentError(f"{path}: Required value: at least one point must be specified")
+    for index in range(1, len(shape)):
+        if shape[index - 1][0] >= shape[index][0]:
+            where = f"{path}[{index}].utilization: Invalid value: {shape[index][0]}"
+            raise ArgumentError(f"{where}: values must be sorted in increasing order")
     for index, (utilization, score) in enumerate(shape):
         if not 0 <= utilization <= 100:
-            raise ArgumentError(
-                f"{path}[{index}].utilization: Invalid value: {utilization}: not in valid range [0-100]"
-            )
+            where = f"{path}[{index}].utilization: Invalid value: {utilization}"
+            raise ArgumentError(f"{where}: not in valid range [0, 100]")
         if not 0 <= score <= 10:
-            raise ArgumentError(f"{path}[{index}].score: Invalid value: {score}: not in valid range [0-10]")
-        if index and shape[index - 1][0] >= utilization:
-            raise ArgumentError(
-                f"{path}[{index}].utilization: Invalid value: {utilization}: utilization values must be sorted in "
-                "increasing order"
-            )
+            raise ArgumentError(f"{path}[{index}].score: Invalid value: {score}: not in valid range [0, 10]")
 
 
 def _balanced(resources: Sequence[Obj] = ()) -> Plugin:
@@ -98,49 +101,119 @@ def _node_affinity(addedAffinity: Obj | None = None) -> Plugin:
 
 
 def _inter_pod(hardPodAffinityWeight: int = 1, ignorePreferredTermsOfExistingPods: bool = False) -> Plugin:
-    if not 0 <= hardPodAffinityWeight <= 100:
-        raise ArgumentError(
-            f"hardPodAffinityWeight: Invalid value: {hardPodAffinityWeight}: not in valid range [0-100]"
-        )
     return InterPodAffinity(hardPodAffinityWeight, ignorePreferredTermsOfExistingPods)
 
 
 def _spread(defaultConstraints: Sequence[Obj] = (), defaultingType: str = "") -> Plugin:
-    kind = defaultingType or ("List" if defaultConstraints else "System")
-    if kind == "System":
-        if defaultConstraints:
-            raise ArgumentError('defaultingType: Invalid value: "System": when .defaultConstraints are not empty')
+    if (defaultingType or ("List" if defaultConstraints else "System")) == "System":
         return PodTopologySpread(SYSTEM_SPREADS, system=True)
-    for index, one in enumerate(defaultConstraints):
-        if one.get("labelSelector") is not None:
-            raise ArgumentError(
-                f"defaultConstraints[{index}].labelSelector: Forbidden: constraint must not define a selector, as they "
-                "deduced for each pod"
-            )
-        if (one.get("maxSkew") or 0) <= 0:
-            raise ArgumentError(
-                f"defaultConstraints[{index}].maxSkew: Invalid value: {one.get('maxSkew') or 0}: not in valid range "
-                "(0-inf)"
-            )
     return PodTopologySpread(defaultConstraints, system=False)
 
 
-def _volume_binding(bindTimeoutSeconds: int = 600, shape: Any = None) -> Plugin:
-    if bindTimeoutSeconds < 0:
-        raise ArgumentError(
-            f"bindTimeoutSeconds: Invalid value: {bindTimeoutSeconds}: invalid BindTimeoutSeconds, should not be a "
-            "negative value"
-        )
+def _volume_binding(bindTimeoutSeconds: int = 600) -> Plugin:
     return VolumeBinding(float(bindTimeoutSeconds))
 
 
 def _devices(filterTimeout: Any = None, bindingTimeout: Any = None) -> Plugin:
-    if bindingTimeout is None:
-        return DynamicResources()
-    seconds = seconds_of(bindingTimeout)
-    if seconds is None or seconds < 1:
-        raise ArgumentError(f'bindingTimeout: Invalid value: "{bindingTimeout}": must be at least 1 second')
-    return DynamicResources(seconds)
+    seconds = seconds_of(bindingTimeout) if bindingTimeout is not None else None
+    return DynamicResources() if seconds is None else DynamicResources(seconds)
+
+
+# ---------------------------------------------------------------- what is wrong with arguments
+
+
+def validate(name: str, arguments: Obj) -> None:
+    """Raises ArgumentError for arguments of a default plugin that upstream refuses before it makes plugins."""
+    rule = _RULES.get(name)
+    if rule is not None:
+        rule(arguments)
+
+
+def _range(arguments: Obj, key: str, low: int, high: float, text: str) -> None:
+    value = arguments.get(key)
+    if value is not None and not low <= value <= high:
+        raise ArgumentError(f"{key}: Invalid value: {value}: {text}")
+
+
+def _check_preemption(arguments: Obj) -> None:
+    percentage, absolute = "minCandidateNodesPercentage", "minCandidateNodesAbsolute"
+    _range(arguments, percentage, 0, 100, "not in valid range [0, 100]")
+    _range(arguments, absolute, 0, float("inf"), "not in valid range [0, inf)")
+    if arguments.get(percentage) == 0 == arguments.get(absolute):
+        raise ArgumentError(f"{percentage}: Invalid value: 0: cannot be zero at the same time as {absolute}")
+
+
+def _check_balanced(arguments: Obj) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(arguments.get("resources") or ()):
+        name, weight = one.get("name") or "", one.get("weight") or 1
+        if name in seen:
+            raise ArgumentError(f'resources[{index}].name: Duplicate value: "{name}"')
+        seen.add(name)
+        if weight != 1:
+            raise ArgumentError(f"resources[{index}].weight: Invalid value: {weight}: must be 1")
+
+
+def _check_spread(arguments: Obj) -> None:
+    constraints = arguments.get("defaultConstraints") or ()
+    kind = arguments.get("defaultingType") or ("List" if constraints else "System")
+    if kind not in ("System", "List"):
+        raise ArgumentError(f'defaultingType: Unsupported value: "{kind}": supported values: "System", "List"')
+    if kind == "System" and constraints:
+        raise ArgumentError('defaultingType: Invalid value: "System": when .defaultConstraints are not empty')
+    seen: set[tuple[str, str]] = set()
+    for index, one in enumerate(constraints):
+        where = f"defaultConstraints[{index}]"
+        skew, key, when = one.get("maxSkew") or 0, one.get("topologyKey") or "", one.get("whenUnsatisfiable") or ""
+        if not isinstance(skew, int) or skew <= 0:
+            raise ArgumentError(f"{where}.maxSkew: Invalid value: {skew}: not in valid range (0, inf)")
+        if not key:
+            raise ArgumentError(f"{where}.topologyKey: Required value: can not be empty")
+        if not when:
+            raise ArgumentError(f"{where}.whenUnsatisfiable: Required value: can not be empty")
+        if when not in ("DoNotSchedule", "ScheduleAnyway"):
+            supported = 'supported values: "DoNotSchedule", "ScheduleAnyway"'
+            raise ArgumentError(f'{where}.whenUnsatisfiable: Unsupported value: "{when}": {supported}')
+        if one.get("labelSelector") is not None:
+            text = "constraint must not define a selector, as they deduced for each pod"
+            raise ArgumentError(f"{where}.labelSelector: Forbidden: {text}")
+        if (key, when) in seen:
+            raise ArgumentError(f'{where}: Duplicate value: "{{{key}, {when}}}"')
+        seen.add((key, when))
+
+
+def _check_node_affinity(arguments: Obj) -> None:
+    errors = affinity({"nodeAffinity": arguments.get("addedAffinity") or {}}, "")
+    if errors:
+        path = errors[0].path.removeprefix(".nodeAffinity.")
+        raise ArgumentError(f"addedAffinity.{path}: {errors[0].message}")
+
+
+def _check_volumes(arguments: Obj) -> None:
+    text = "invalid BindTimeoutSeconds, should not be a negative value"
+    _range(arguments, "bindTimeoutSeconds", 0, float("inf"), text)
+    if arguments.get("shape") is not None:
+        text = "unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring"
+        raise ArgumentError(f"shape: Invalid value: {text}")
+
+
+def _check_devices(arguments: Obj) -> None:
+    binding = arguments.get("bindingTimeout")
+    if binding is not None and (seconds_of(binding) or 0) < 1:
+        raise ArgumentError(f'bindingTimeout: Invalid value: "{binding}": must be at least 1 second')
+
+
+_RULES: dict[str, Callable[[Obj], None]] = {
+    "DefaultPreemption": _check_preemption,
+    "DynamicResources": _check_devices,
+    "InterPodAffinity": lambda arguments: _range(
+        arguments, "hardPodAffinityWeight", 0, 100, "not in valid range [0, 100]"
+    ),
+    "NodeAffinity": _check_node_affinity,
+    "NodeResourcesBalancedAllocation": _check_balanced,
+    "PodTopologySpread": _check_spread,
+    "VolumeBinding": _check_volumes,
+}
 
 
 # In upstream's default order. The implied ones are no objects here: the queue sorts by priority, the binder binds, and

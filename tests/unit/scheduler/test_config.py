@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from proa.meta.objects import Obj
 from proa.scheduler.config import ConfigError, parse
+from proa.scheduler.config_shape import ARGUMENTS, CONFIGURATION
 from proa.scheduler.framework import Profile
 from proa.scheduler.loading import load, plugins_of
 from proa.scheduler.plugins import default_profile
@@ -99,9 +101,59 @@ def test_extenders() -> None:
         (config(profile=[]), 'unknown field "profile"'),
         (config(percentageOfNodesToScore=101), "percentageOfNodesToScore: Invalid value: 101"),
         (config(podInitialBackoffSeconds=0), "podInitialBackoffSeconds: Invalid value: 0"),
-        (config(podMaxBackoffSeconds=0.5), "podMaxBackoffSeconds: Invalid value"),
-        (config(profiles=[{}, {}]), 'profiles[1].schedulerName: Duplicate value: "default-scheduler"'),
-        (config(profiles=[{"plugins": {"score": {"enabled": named("Nope")}}}]), "'Nope' does not exist"),
+        (config(podInitialBackoffSeconds=11), "podMaxBackoffSeconds: Invalid value: 10"),
+        (config(podMaxBackoffSeconds=0.5), "json: cannot unmarshal number 0.5 into field podMaxBackoffSeconds of type"),
+        (config(parallelism=0), "parallelism: Invalid value: 0: should be an integer value greater than zero"),
+        (config(leaderElection={"resourceLock": "endpoints"}), 'resourceLock value must be "leases"'),
+        (config(profiles=[{}, {}]), "profiles[0].schedulerName: Required value"),
+        (config(profiles=[{"schedulerName": "a"}] * 2), "profiles[1].schedulerName: Duplicate value: {}"),
+        (
+            config(profiles=[{"plugins": {"score": {"enabled": named("Nope")}}}]),
+            "initializing profiles: creating profile for scheduler name default-scheduler: "
+            'ScorePlugin "Nope" does not exist',
+        ),
+        (config(profiles=[{"plugins": {"multiPoint": {"enabled": named("Nope")}}}]), 'plugin "Nope" does not exist'),
+        (
+            config(profiles=[{"plugins": {"filter": {"enabled": named("EBSLimits")}}}]),
+            'profiles[0].plugins.filter.enabled[0]: Invalid value: "EBSLimits": was invalid in version "v1"',
+        ),
+        (
+            config(profiles=[{"plugins": {"queueSort": {"disabled": named("*")}}}]),
+            'only one queue sort plugin required for profile with scheduler name "default-scheduler", but got 0',
+        ),
+        (
+            config(profiles=[{"plugins": {"bind": {"disabled": named("DefaultBinder")}}}]),
+            'at least one bind plugin is needed for profile with scheduler name "default-scheduler"',
+        ),
+        (
+            config(profiles=[{"pluginConfig": [{"name": "NodeResourcesFit", "args": {"scoringStrategy": {"x": 1}}}]}]),
+            "strict decoding error: decoding args for plugin NodeResourcesFit: strict decoding error: "
+            'unknown field "scoringStrategy.x"',
+        ),
+        (
+            config(profiles=[{"pluginConfig": [{"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 101}}]}]),
+            "profiles[0].pluginConfig[0].args.hardPodAffinityWeight: Invalid value: 101: not in valid range [0, 100]",
+        ),
+        (
+            config(
+                profiles=[
+                    {
+                        "pluginConfig": [
+                            {
+                                "name": "NodeAffinity",
+                                "args": {"addedAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
+                            }
+                        ]
+                    }
+                ]
+            ),
+            "profiles[0].pluginConfig[0].args.addedAffinity.requiredDuringSchedulingIgnoredDuringExecution."
+            "nodeSelectorTerms: Required value: must have at least one node selector term",
+        ),
+        (
+            config(extenders=[{"urlPrefix": "u", "managedResources": [{"name": "cpu"}]}]),
+            'extenders[0].managedResources[0].name: Invalid value: "cpu": is an invalid extended resource name',
+        ),
         (config(profiles=[{"plugins": {"scores": {}}}]), 'unknown field "profiles[0].plugins.scores"'),
         (config(profiles=[{"pluginConfig": named("Nope")}]), "no such plugin"),
         (config(profiles=[{"pluginConfig": [{"name": "NodeAffinity", "args": {"x": 1}}]}]), "strict decoding error"),
@@ -122,6 +174,37 @@ def test_mistakes_are_named(wrong: Obj, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(wrong)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [5, "x", [], {}, [5], ["x"], {"x": 1}, True, [[]], [{"x": 1}], -1, 10**12, 1.5])
+def test_no_value_of_any_field_makes_it_stumble(wrong: Any) -> None:
+    """Whatever stands where, the answer is a configuration or a ConfigError."""
+
+    def attempt(**more: Any) -> None:
+        with contextlib.suppress(ConfigError):
+            parse(config(**more))
+
+    for top in (*CONFIGURATION, "other"):
+        parse_safely = {top: wrong}
+        if top not in ("apiVersion", "kind"):
+            attempt(**parse_safely)
+    for field in CONFIGURATION["profiles"][0]:
+        attempt(profiles=[{field: wrong}])
+    for point in CONFIGURATION["profiles"][0]["plugins"]:
+        for inner in (wrong, {"enabled": wrong}, {"disabled": wrong}, {"enabled": [{"name": wrong}]}):
+            attempt(profiles=[{"plugins": {point: inner}}])
+    for field in CONFIGURATION["extenders"][0]:
+        attempt(extenders=[{"urlPrefix": "u", field: wrong}])
+    for name, fields in ARGUMENTS.items():
+        for field in fields:
+            attempt(profiles=[{"pluginConfig": [{"name": name, "args": {field: wrong}}]}])
+    for field in ARGUMENTS["NodeResourcesFit"]["scoringStrategy"]:
+        for kind in ("MostAllocated", "RequestedToCapacityRatio"):
+            strategy = {"type": kind, field: wrong}
+            attempt(profiles=[{"pluginConfig": [{"name": "NodeResourcesFit", "args": {"scoringStrategy": strategy}}]}])
+    for field in ("maxSkew", "topologyKey", "whenUnsatisfiable", "labelSelector"):
+        full = {"maxSkew": 1, "topologyKey": "k", "whenUnsatisfiable": "ScheduleAnyway", field: wrong}
+        attempt(profiles=[{"pluginConfig": [{"name": "PodTopologySpread", "args": {"defaultConstraints": [full]}}]}])
 
 
 def test_plugins_of_a_file_are_on_without_a_configuration(tmp_path: Path) -> None:
