@@ -86,6 +86,9 @@ class Columns:
         self._promised: dict[str, PodInfo] = {}  # see `promise`
 
         self.where: dict[str, int] = {}  # pod key -> row
+        # Pods whose node is not known (yet, or not any more), by the node's name; they count once it is.
+        self._homeless: dict[str, dict[str, PodInfo]] = {}
+        self._awaited: dict[str, str] = {}  # pod key -> node's name
         self.namespace_labels: dict[str, Labels] = {}
         # Pods per node that a selection means / that have a term; see `matching` and `holding`.
         self._matching: dict[tuple[Selection | AllOf, bool], Ints] = {}
@@ -97,6 +100,7 @@ class Columns:
         """Adds a node or takes over its new state; returns its row."""
         name = metadata(node)["name"]
         row = self.row_of.get(name)
+        is_new = row is None
         if row is None:
             if not self._free:
                 self._grow()
@@ -113,16 +117,21 @@ class Columns:
         self._set_labels(row, labels_of(old) if old else {}, {**labels_of(node), "metadata.name": name})
         self._set_taints(row, spec.get("taints") or [])
         self._set_images(row, (old or {}).get("status") or {}, status)
+        if is_new:
+            for pod in self._homeless.pop(name, {}).values():
+                del self._awaited[pod.key]
+                self.add_pod(pod)
         return row
 
     def remove_node(self, name: str) -> None:
-        """Forgets a node; pods still on it are forgotten with it."""
+        """Forgets a node; pods still on it count again should it come back."""
         row = self.row_of.pop(name, None)
         if row is None:
             return
         self.node_version += 1
         for pod in list(self.pods[row].values()):
             self.remove_pod(pod.key)
+            self.add_pod(pod)
         node = self.nodes[row] or {}
         self._set_labels(row, {**labels_of(node), "metadata.name": name}, {})
         self._set_images(row, node.get("status") or {}, {})
@@ -208,10 +217,12 @@ class Columns:
     # ------------------------------------------------------------ pods
 
     def add_pod(self, pod: PodInfo) -> None:
-        """Counts a pod on its node (`node_name`); one on an unknown node is left out. Replaces an earlier form."""
+        """Counts a pod on its node (`node_name`), or as soon as that is known. Replaces an earlier form."""
         self.remove_pod(pod.key)
         row = self.row_of.get(pod.node_name)
         if row is None:
+            self._homeless.setdefault(pod.node_name, {})[pod.key] = pod
+            self._awaited[pod.key] = pod.node_name
             return
         self.where[pod.key] = row
         self.pods[row][pod.key] = pod
@@ -221,9 +232,19 @@ class Columns:
         """Forgets a pod and returns it, if it was counted."""
         row = self.where.pop(key, None)
         if row is None:
-            return None
+            return self._remove_homeless(key) if self._awaited else None
         pod = self.pods[row].pop(key)
         self._count(pod, row, -1)
+        return pod
+
+    def _remove_homeless(self, key: str) -> PodInfo | None:
+        node = self._awaited.pop(key, None)
+        if node is None:
+            return None
+        pods = self._homeless[node]
+        pod = pods.pop(key)
+        if not pods:
+            del self._homeless[node]
         return pod
 
     def replace_pod(self, pod: PodInfo) -> None:

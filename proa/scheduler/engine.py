@@ -197,9 +197,6 @@ class Engine:
         what = Happening.NODE_ADD if fresh or old is None else _node_happening(old, new)
         if what or fresh or (old or {}).get("status", {}).get("images") != (new.get("status") or {}).get("images"):
             self.columns.set_node(new)
-        if fresh:
-            for info in [one for one in self._assumed.values() if one.node_name == name_of(new)]:
-                self.columns.add_pod(info)
         if what:
             self.queue.happened(Event(what, node=new), now)
         return bool(what)

@@ -153,3 +153,31 @@ def test_durations_as_go_writes_them(seconds: float, text: str) -> None:
 @pytest.mark.parametrize("text", ["", "5", "1x", "s", "-1s"])
 def test_what_is_no_duration(text: str) -> None:
     assert seconds_of(text) is None
+
+
+def test_pods_whose_node_is_not_known_count_once_it_is() -> None:
+    of = engine()
+    of.pod(None, pod("x", cpu="3", on="later"), 0)
+    of.pod(None, pod("gone", cpu="1", on="later"), 0)
+    of.pod(pod("gone", cpu="1", on="later"), None, 0)
+    of.node(None, node("later", cpu="4"), 0)
+    row = of.columns.row_of["later"]
+    assert of.columns.requested[row, 0] == 3000
+    # A node that is deleted and registers again still has its pods.
+    of.node(node("later", cpu="4"), None, 1)
+    assert "default/x" not in of.columns.where
+    of.node(None, node("later", cpu="4"), 2)
+    assert of.columns.requested[of.columns.row_of["later"], 0] == 3000
+    decision = decide(of, cpu="3")
+    assert isinstance(decision, Refuse)
+
+
+def test_a_pod_being_bound_counts_when_its_node_comes_back() -> None:
+    of = engine()
+    decision = decide(of, cpu="1")
+    assert isinstance(decision, Bind)
+    of.node(node("n", cpu="2"), None, 1)
+    of.node(None, node("n", cpu="2"), 1)
+    assert of.columns.requested[of.columns.row_of["n"], 0] == 1000
+    of.unbind(decision.pod, 2)
+    assert of.columns.requested[of.columns.row_of["n"], 0] == 0
