@@ -250,9 +250,9 @@ class ApiServer:
         self.documents.aggregated_generation = self.aggregator.generation
         self.documents.priorities = self.aggregator.priorities
         self._trust = PublishedTrust(self.api, self.live, trust_data(options.client_authority, options.front_proxy))
-        metrics = Metrics(self.gate, self.store.counts, self.store.changes)
-        metrics.audit = self.audit
-        metrics.install(self.http)
+        self.metrics = Metrics(self.gate, self.store.counts, self.store.changes)
+        self.metrics.audit = self.audit
+        self.metrics.install(self.http)
         fairness_debug.install(self.http, self.gate, self.clock)
         if options.encryption is not None and self.store.encrypted is not None:
             encryption.install(self.http, self.store.encrypted, options.encryption)

@@ -15,9 +15,9 @@ from proa.apiserver.audit.run import Audit
 from proa.apiserver.documents import version_document
 from proa.apiserver.fairness import metrics as fairness
 from proa.apiserver.fairness.gate import Gate
-from proa.apiserver.histogram import Histogram
 from proa.apiserver.negotiation import negotiate_document
 from proa.apiserver.server import HttpCall, HttpServer
+from proa.util.histogram import Histogram
 from proa.wire.http import Response
 
 _DURATIONS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
@@ -41,6 +41,7 @@ class Metrics:
         self.watch_events: Counter[tuple[str, ...]] = Counter()
         self._gate = gate
         self.audit: Audit | None = None
+        self.others: list[Any] = []  # collectors of components in the same process
         self._objects = objects
         self._changes = changes
         self.unauthenticated = 0
@@ -67,6 +68,8 @@ class Metrics:
         negotiate_document(call.accept, ("application/json", "text/plain"))
         registry = CollectorRegistry()
         registry.register(self)
+        for other in self.others:
+            registry.register(other)
         registry.register(PROCESS_COLLECTOR)
         return Response(headers=[("Content-Type", _CONTENT_TYPE)], body=generate_latest(registry))
 

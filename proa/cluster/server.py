@@ -159,8 +159,10 @@ class ControlPlane:
         user = UserInfo("system:kube-scheduler", ("system:authenticated",))
         client = ObservingClient(self.client(user), self.informers, self.clock)
         options = await asyncio.to_thread(components.scheduler_options, self.cluster)
-        scheduler: Part = module.Scheduler(client, self.informers, self.clock, **options)
+        scheduler = module.Scheduler(client, self.informers, self.clock, **options)
         await scheduler.start()
+        if self.server is not None:
+            self.server.metrics.others.append(scheduler.counts)
         self.parts.append(scheduler)
 
     async def _start_simulated_nodes(self) -> None:

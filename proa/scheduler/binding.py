@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proa.client.interface import Client, DeleteOptions
@@ -19,6 +20,7 @@ from proa.util.clock import Clock, rfc3339
 
 if TYPE_CHECKING:
     from proa.scheduler.calls import Calls
+    from proa.scheduler.counts import Counts
     from proa.scheduler.engine import Bind, Engine, Refuse
     from proa.scheduler.pod import PodInfo
     from proa.scheduler.waiting import Verdict, WaitingPod
@@ -29,13 +31,29 @@ _CONFLICTS_MAX = 5
 _FAILURES = (Refused, StatusError, OSError, EOFError)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """For the counts: which attempt of a pod this is, and when it and the first one began, in monotonic seconds."""
+
+    profile: str
+    began: float
+    tries: int
+    first_tried_at: float
+
+
 class Effects:
     """Carries out decisions through the client; calls `wake` when a pod can be tried again."""
 
     def __init__(
-        self, client: Client, clock: Clock, wake: Callable[[], None], newest: Callable[[PodInfo], Obj | None]
+        self,
+        client: Client,
+        clock: Clock,
+        wake: Callable[[], None],
+        newest: Callable[[PodInfo], Obj | None],
+        counts: Counts,
     ) -> None:
         """`newest` returns a pod's newest form, None if it is gone."""
+        self._counts = counts
         self._client = client
         self._newest = newest
         self._wake = wake
@@ -71,17 +89,22 @@ class Effects:
 
     # ------------------------------------------------------------ binding
 
-    async def bind(self, engine: Engine, calls: Calls | None, decision: Bind) -> None:
+    async def bind(self, engine: Engine, calls: Calls | None, decision: Bind, attempt: Attempt) -> None:
         """Binds a pod to the node that was decided; on failure the pod is tried again."""
         pod, node = decision.pod, decision.node
         problem = await self._permitted(engine, decision) or await self._attempt(engine, calls, decision)
+        now = self._clock.monotonic()
         if problem is None:
+            self._counts.attempt("scheduled", attempt.profile, now - attempt.began)
+            self._counts.bound(attempt.tries, now - attempt.first_tried_at)
             engine.bound(pod)
             note = f"Successfully assigned {pod.key} to {node}"
             self.event(pod.obj, "Normal", "Scheduled", "Binding", note, once=True)
             return
+        result = "error" if problem.is_error else "unschedulable"
+        self._counts.attempt(result, attempt.profile, now - attempt.began)
         current = self._newest(pod)
-        undo = engine.unbind(pod, self._clock.monotonic(), current, problem.plugins)
+        undo = engine.unbind(pod, now, current, problem.plugins)
         self._wake()
         if current is not None and not (current.get("spec") or {}).get("nodeName"):
             self.event(current, "Warning", "FailedScheduling", "Scheduling", problem.message)
@@ -99,7 +122,9 @@ class Effects:
             return None
         try:
             await self._expect(pod, decision.node)
+            began = self._clock.monotonic()
             verdict = await self._decided(waiting)
+            self._counts.waited(verdict.allowed, self._clock.monotonic() - began)
         finally:
             engine.handle.release(pod.uid)
         if verdict.allowed:
@@ -120,12 +145,18 @@ class Effects:
         before = engine.before_binding(pod, node)
         if before and decision.waiting is None:
             await self._expect(pod, node)
+        profile, began = engine.profile(pod).name, self._clock.monotonic()
         for name, steps in before:
             try:
                 await self.carry_out(pod.obj, steps)
             except _FAILURES as error:
                 return _failed(f'running PreBind plugin "{name}": {error}')
-        return await self._bind(engine, calls, pod, node)
+        if before:
+            self._counts.point("PreBind", profile, self._clock.monotonic() - began)
+            began = self._clock.monotonic()
+        problem = await self._bind(engine, calls, pod, node)
+        self._counts.point("Bind", profile, self._clock.monotonic() - began, "Error" if problem else "Success")
+        return problem
 
     async def _decided(self, waiting: WaitingPod) -> Verdict:
         decided = asyncio.Event()

@@ -8,7 +8,7 @@ yields, and `schedule` runs it at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,20 +72,35 @@ def finish(asking: Generator[Ask, Any, Any]) -> Any:
     raise AssertionError("an extender cannot be asked here")
 
 
+# Called with the name of a point of the framework that has just come to its end.
+Lap = Callable[[str], None]
+
+
+def _no_lap(point: str) -> None:
+    pass
+
+
 def deciding(
-    pod: PodInfo, columns: Columns, profile: Profile, seed: int, nominated: Sequence[PodInfo] = ()
+    pod: PodInfo,
+    columns: Columns,
+    profile: Profile,
+    seed: int,
+    nominated: Sequence[PodInfo] = (),
+    lap: Lap | None = None,
 ) -> Generator[Ask, Any, Placed | Unplaced]:
     """Decides where a pod goes.
 
     `nominated` are waiting pods that were promised room on the node named by their `nominated_node`; those of at least
     this pod's priority count as if they were there. `seed` chooses among equally good nodes. Raises ExtenderError.
     """
+    lap = lap or _no_lap
     promised = {one.key: one for one in nominated if one.priority >= pod.priority and one.key != pod.key}
     columns.promise(promised)
     rows = np.flatnonzero(columns.alive)
     outcome = Unplaced(len(rows))
     if not _prepare(pod, columns, profile, outcome):
         return outcome
+    lap("PreFilter")
     feasible = filter_rows(pod, columns, profile.filters, rows, outcome)
     if promised and len(feasible) and (pod.affinity or pod.spreads):
         # A promised pod may never come: the pod must fit without it, too.
@@ -95,6 +110,7 @@ def deciding(
         columns.promise(promised)
     if len(feasible) and profile.extenders:
         feasible = yield from asking_filters(pod, columns, profile.extenders, feasible, outcome)
+    lap("Filter")
     if not len(feasible):
         return outcome
     if len(feasible) == 1:
@@ -103,7 +119,9 @@ def deciding(
     feasible = _sampled(feasible, profile.score_percentage, outcome.nodes, seed)
     for plugin in profile.pre_scorers:
         plugin.pre_score(pod, columns, feasible)
+    lap("PreScore")
     scores = score_rows(pod, columns, profile, feasible)
+    lap("Score")
     if profile.extenders:
         scores = scores + (yield from asking_scores(pod, columns, profile.extenders, feasible))
     best = feasible[best_of(scores)]

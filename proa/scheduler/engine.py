@@ -10,7 +10,7 @@ import numpy as np
 
 from proa.meta.objects import Obj, is_deleted, key_of, labels_of, name_of, uid_of
 from proa.scheduler.columns import Columns
-from proa.scheduler.cycle import Placed, Unplaced, available, deciding, filter_rows, finish
+from proa.scheduler.cycle import Lap, Placed, Unplaced, available, deciding, filter_rows, finish
 from proa.scheduler.devices.state import Devices
 from proa.scheduler.extender import Ask
 from proa.scheduler.framework import (
@@ -99,6 +99,16 @@ class Engine:
         self._assumed: dict[str, PodInfo] = {}
         self._nominated: dict[str, PodInfo] = {}
         self._seed = 0
+
+    @property
+    def assumed(self) -> int:
+        """How many pods are being bound."""
+        return len(self._assumed)
+
+    def tried(self, pod: PodInfo) -> tuple[int, float]:
+        """Returns the number of the attempt that a popped pod is in, and when its first began."""
+        entry = self.queue.waiting.get(pod.key)
+        return (entry.attempts + 1, entry.first_tried_at) if entry is not None else (1, 0.0)
 
     @property
     def profiles(self) -> Mapping[str, Profile]:
@@ -228,23 +238,28 @@ class Engine:
         """Tells whether deciding about the pod asks somebody over the network."""
         return bool(self.profile(pod).extenders)
 
-    def decide(self, pod: PodInfo, budgets: Sequence[Obj]) -> Bind | Refuse:
+    def decide(self, pod: PodInfo, budgets: Sequence[Obj], lap: Lap | None = None) -> Bind | Refuse:
         """As `deciding`, for pods whose profile has no extenders."""
-        return finish(self.deciding(pod, budgets))  # type: ignore[no-any-return]
+        return finish(self.deciding(pod, budgets, lap))  # type: ignore[no-any-return]
 
-    def deciding(self, pod: PodInfo, budgets: Sequence[Obj]) -> Generator[Ask, Any, Bind | Refuse]:
+    def deciding(
+        self, pod: PodInfo, budgets: Sequence[Obj], lap: Lap | None = None
+    ) -> Generator[Ask, Any, Bind | Refuse]:
         """Decides about a popped pod. A pod that gets a node counts there from now on (until `unbind`).
 
-        Yields questions to extenders; the answers are sent in. Raises ExtenderError.
+        Yields questions to extenders; the answers are sent in. `lap` is called at the end of each point of the
+        framework. Raises ExtenderError.
         """
         self._seed += 1
         profile = self.profile(pod)
         seed = self._seed * 2654435761 % 2**32
-        outcome = yield from deciding(pod, self.columns, profile, seed, list(self._nominated.values()))
+        outcome = yield from deciding(pod, self.columns, profile, seed, list(self._nominated.values()), lap)
         if isinstance(outcome, Placed):
             if profile.extenders and not self._still_fits(pod, outcome.node, profile):
                 return Refuse("the cluster changed while extenders were asked", frozenset())
             refusal = self._reserve(pod, outcome.node, profile)
+            if lap is not None:
+                lap("Reserve")
             if isinstance(refusal, Refuse):
                 return refusal
             placed = replace(pod, node_name=outcome.node)
@@ -256,7 +271,10 @@ class Engine:
             waiting = WaitingPod(placed, outcome.node, refusal)
             self.handle.hold(waiting)
             return Bind(placed, outcome.node, waiting)
-        return (yield from self._helping(pod, profile, outcome, budgets))
+        helping = yield from self._helping(pod, profile, outcome, budgets)
+        if lap is not None:
+            lap("PostFilter")
+        return helping
 
     def _still_fits(self, pod: PodInfo, node: str, profile: Profile) -> bool:
         row = self.columns.row_of.get(node)

@@ -34,6 +34,7 @@ class Waiting:
     pod: PodInfo
     since: float
     attempts: int = 0
+    first_tried_at: float = -1.0  # when its first attempt began
     failed_at: float = 0.0
     rejected_by: frozenset[str] = frozenset()
     gate: str = ""
@@ -96,6 +97,8 @@ class Queue:
                 entry = self.waiting.get(key)
                 if entry is not None and entry.place == "active":
                     entry.place = ""
+                    if entry.first_tried_at < 0:
+                        entry.first_tried_at = now
                     self._since_popped[key] = []
                     return entry.pod
             # With nothing else to do, pods that were woken need not sit their time out.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from proa.client.informer import Informers
@@ -34,7 +34,8 @@ from proa.client.resources import (
 )
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, controller_of, labels_of, name_of, namespace_of, uid_of
-from proa.scheduler.binding import Effects
+from proa.scheduler.binding import Attempt, Effects
+from proa.scheduler.counts import SAMPLED, Counts
 from proa.util.clock import Clock
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class Scheduler:
         self._backoff_seconds = backoff_seconds
         self._engine: Engine | None = None
         self._work = asyncio.Event()
-        self._effects = Effects(client, clock, self._work.set, self._newest)
+        self.counts = Counts()
+        self._effects = Effects(client, clock, self._work.set, self._newest, self.counts)
+        self._attempts = 0
         self._slots = asyncio.Semaphore(BINDINGS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
@@ -160,6 +163,7 @@ class Scheduler:
                 devices=Devices(*self._devices),
                 backoff_seconds=self._backoff_seconds,
             )
+            self.counts.engine = self._engine
             for namespace in self._namespaces.objects():
                 self._engine.namespace(namespace, gone=False)
             for node in self._nodes.objects():
@@ -258,7 +262,24 @@ class Scheduler:
             self._timer = asyncio.get_running_loop().call_later(delay, self._work.set)
 
     def _cycle(self, engine: Engine, pod: PodInfo) -> None:
-        self._follow(engine, pod, engine.decide(pod, self._budgets.objects()))
+        began = self._clock.monotonic()
+        lap = self._stopwatch(engine, pod, began)
+        self._follow(engine, pod, engine.decide(pod, self._budgets.objects(), lap), began)
+
+    def _stopwatch(self, engine: Engine, pod: PodInfo, began: float) -> Callable[[str], None] | None:
+        """Returns what measures the points of this attempt, if it is one of those that are measured."""
+        self._attempts += 1
+        if self._attempts % SAMPLED:
+            return None
+        profile, last = engine.profile(pod).name, began
+
+        def lap(point: str) -> None:
+            nonlocal last
+            now = self._clock.monotonic()
+            self.counts.point(point, profile, now - last)
+            last = now
+
+        return lap
 
     async def _asking_cycle(self, engine: Engine, pod: PodInfo) -> None:
         """A cycle in which extenders are asked; the next pod waits for its end, as upstream's do."""
@@ -268,24 +289,33 @@ class Scheduler:
 
         if self._calls is None:
             self._calls = Calls()
+        began = self._clock.monotonic()
         try:
             decision = await self._calls.drive(engine.deciding(pod, self._budgets.objects()))
         except ExtenderError as error:
-            decision = Refuse(str(error), frozenset())
-        self._follow(engine, pod, decision)
+            decision = Refuse(str(error), frozenset(), is_error=True)
+        self._follow(engine, pod, decision, began)
 
-    def _follow(self, engine: Engine, pod: PodInfo, decision: Bind | Refuse) -> None:
+    def _follow(self, engine: Engine, pod: PodInfo, decision: Bind | Refuse, began: float) -> None:
         from proa.scheduler.engine import Bind
 
+        now = self._clock.monotonic()
+        self.counts.algorithm.observe(now - began)
         effect: Coroutine[Any, Any, None]
         if isinstance(decision, Bind):
-            effect = self._effects.bind(engine, self._calls, decision)
+            tries, first_tried_at = engine.tried(pod)
+            attempt = Attempt(engine.profile(pod).name, began, tries, first_tried_at)
+            effect = self._effects.bind(engine, self._calls, decision, attempt)
             if decision.waiting is not None or engine.profile(pod).may_wait(decision.pod):
                 # It may wait for minutes, for permission, volumes or devices; others must not wait with it.
                 self._slots.release()
                 self._start(self._logged(effect))
                 return
         else:
+            result = "error" if decision.is_error else "unschedulable"
+            self.counts.attempt(result, engine.profile(pod).name, now - began)
+            if engine.profile(pod).preemption and not decision.is_error:
+                self.counts.preempted(len(decision.victims))
             if decision.nominated is not None:
                 engine.nominate(pod, decision.nominated)
             engine.failed(pod.key, decision.plugins, self._clock.monotonic())

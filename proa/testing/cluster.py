@@ -153,6 +153,7 @@ class Cluster:
         scheduler = Scheduler(client, self._informers, self.clock, **self._scheduler_options())
         await self._informers.start()
         await scheduler.start()
+        self.server.metrics.others.append(scheduler.counts)
         self._parts.push_async_callback(scheduler.stop)
 
     async def _add_local_path(self) -> None:

@@ -131,3 +131,26 @@ def test_equal_events_become_a_series(cluster: Cluster) -> None:
     cluster.advance(400)
     assert max(one.get("series", {}).get("count", 1) for one in failures()) >= 2
     assert len(failures()) == 2, "the first was about the pod before its condition was written"
+
+
+def test_the_scheduler_counts_under_upstreams_names(cluster: Cluster) -> None:
+    cluster.create(pod("a", cpu="1"))
+    cluster.create(pod("big", cpu="3"))
+    cluster.create(pod("gated", schedulingGates=[{"name": "example.com/wait"}]))
+    cluster.wait(lambda: is_running(cluster, "a") and scheduled_condition(cluster, "big"))
+
+    def metric(name: str, **labels: str) -> float:
+        [counts] = cluster.server.metrics.others
+        samples = [sample for family in counts.collect() for sample in family.samples]
+        return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+    profile = {"profile": "default-scheduler"}
+    assert metric("scheduler_schedule_attempts_total", result="scheduled", **profile) == 1
+    assert metric("scheduler_schedule_attempts_total", result="unschedulable", **profile) >= 1
+    assert metric("scheduler_pending_pods", queue="gated") == 1
+    assert metric("scheduler_pending_pods", queue="unschedulable") == 1
+    assert metric("scheduler_unschedulable_pods", plugin="NodeResourcesFit", **profile) == 1
+    assert metric("scheduler_pod_scheduling_sli_duration_seconds_count", attempts="1") == 1
+    assert metric("scheduler_framework_extension_point_duration_seconds_count", extension_point="Bind") == 1
+    assert metric("scheduler_preemption_attempts_total") >= 1
+    assert metric("scheduler_cache_size", type="nodes") == 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from proa.apiserver.fairness.gate import Gate
 from proa.apiserver.fairness.plan import Level, Stats
-from proa.apiserver.histogram import Histogram
+from proa.util.histogram import Histogram
 
 _PREFIX = "apiserver_flowcontrol_"
 _BOTH = ("priority_level", "flow_schema")

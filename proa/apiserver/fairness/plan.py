@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 from proa.apiserver.fairness.shares import Bounds, Demand, Observed
-from proa.apiserver.histogram import Histogram
+from proa.util.histogram import Histogram
 
 _SERVICE_SECONDS = 0.003  # what a level's first request is thought to take until it has ended
 _SERVICE_WEIGHT = 0.1  # of one request in the average that later ones are thought to take
