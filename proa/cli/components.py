@@ -140,7 +140,8 @@ def scheduler(
         leader_elect = said.leader_elect if leader_elect is None else leader_elect
     options = components.as_options(said)
     config = _config(name, data_dir, kubeconfig, "scheduler")
-    _run(run_scheduler(config, options, elect=leader_elect is not False))
+    lease = said.lease if said is not None else {}
+    _run(run_scheduler(config, options, elect=leader_elect is not False, lease=lease))
 
 
 @click.command("controller-manager")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from proa.client import kubeconfig
@@ -55,8 +56,11 @@ def from_kubeconfig(path: Path) -> ClientConfig:
 # ---------------------------------------------------------------- running
 
 
-async def _run(config: ClientConfig, start: Start, lease: str) -> None:
-    """Runs what `start` starts until told to stop; with a lease's name, only while it leads."""
+async def _run(
+    config: ClientConfig, start: Start, lease: str, settings: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Runs what `start` starts until told to stop; with a lease's name, only while it leads. `settings` are further
+    arguments of LeaderElector."""
     logs.dump_on_signal()
     client = HttpClient(config, user_agent=f"proa/{lease or 'component'}")
 
@@ -71,7 +75,9 @@ async def _run(config: ClientConfig, start: Start, lease: str) -> None:
                     await part.stop()
 
     async def lead() -> None:
-        elector = LeaderElector(client, SystemClock(), name=lease, identity=f"{socket.gethostname()}_{os.getpid()}")
+        # Two that share a host name and a process number, in containers, must not take each other for themselves.
+        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        elector = LeaderElector(client, SystemClock(), **{"name": lease, **settings}, identity=identity)
         await elector.run(work)
         log.error("leadership was lost")
 
@@ -85,8 +91,15 @@ async def _run(config: ClientConfig, start: Start, lease: str) -> None:
     await client.close()
 
 
-async def run_scheduler(config: ClientConfig, options: Mapping[str, Any], *, elect: bool) -> None:
-    """Runs the scheduler until SIGTERM, or until it loses its lease; `options` as `components.scheduler_files` says."""
+async def run_scheduler(
+    config: ClientConfig,
+    options: Mapping[str, Any],
+    *,
+    elect: bool,
+    lease: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Runs the scheduler until SIGTERM, or until it loses its lease; `options` as `components.as_options` says, `lease`
+    holds arguments of LeaderElector."""
 
     async def start(client: HttpClient) -> Sequence[Part]:
         from proa.scheduler.run import Scheduler
@@ -98,7 +111,7 @@ async def run_scheduler(config: ClientConfig, options: Mapping[str, Any], *, ele
         await scheduler.start()
         return [informers, scheduler]
 
-    await _run(config, start, "kube-scheduler" if elect else "")
+    await _run(config, start, "kube-scheduler" if elect else "", lease)
 
 
 async def run_controllers(config: ClientConfig, cluster: Cluster, *, cloud: bool, elect: bool) -> None:

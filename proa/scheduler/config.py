@@ -48,12 +48,14 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a file says; `kubeconfig` and `leader_elect` are None where it does not."""
+    """What a file says; `kubeconfig` and `leader_elect` are None where it does not. `lease` are settings of the leader
+    election: `name`, `namespace`, and times in seconds."""
 
     profiles: tuple[Profile, ...]
     backoff_seconds: tuple[float, float] = (1.0, 10.0)
     kubeconfig: str | None = None
     leader_elect: bool | None = None
+    lease: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -92,7 +94,31 @@ def parse(obj: Any, more: Mapping[str, Factory] | None = None) -> Configuration:
         (float(first), float(longest)),
         (obj.get("clientConnection") or {}).get("kubeconfig") or None,
         (obj.get("leaderElection") or {}).get("leaderElect"),
+        _lease(obj.get("leaderElection") or {}),
     )
+
+
+_LEASE_TIMES = {"leaseDuration": "lease_seconds", "renewDeadline": "renew_seconds_max", "retryPeriod": "retry_seconds"}
+
+
+def _lease(election: Obj) -> dict[str, Any]:
+    """Reads `leaderElection`."""
+    names = {"resourceName": "name", "resourceNamespace": "namespace"}
+    lease: dict[str, Any] = {ours: election[key] for key, ours in names.items() if election.get(key)}
+    for key, ours in _LEASE_TIMES.items():
+        if election.get(key):
+            seconds = seconds_of(election[key]) or 0.0
+            if seconds <= 0:
+                text = f'Invalid value: "{election[key]}": must be greater than zero'
+                raise ConfigError(f"leaderElection.{key}: {text}")
+            lease[ours] = seconds
+    if lease.get("lease_seconds", 15.0) <= lease.get("renew_seconds_max", 10.0):
+        text = "LeaseDuration must be greater than RenewDeadline"
+        raise ConfigError(f'leaderElection.leaseDuration: Invalid value: "{election.get("leaseDuration")}": {text}')
+    if lease.get("renew_seconds_max", 10.0) <= 1.2 * lease.get("retry_seconds", 2.0):
+        text = "RenewDeadline must be greater than RetryPeriod"
+        raise ConfigError(f'leaderElection.renewDeadline: Invalid value: "{election.get("renewDeadline")}": {text}')
+    return lease
 
 
 def _checked(value: Any, shape: Any) -> None:

@@ -79,6 +79,13 @@ def test_arguments_and_profile_settings() -> None:
     assert fit.strategy == "MostAllocated"
 
 
+def test_leader_election() -> None:
+    election = {"resourceName": "mine", "leaseDuration": "1m", "renewDeadline": "30s", "retryPeriod": "500ms"}
+    found = parse(config(leaderElection=election))
+    assert found.leader_elect is None
+    assert found.lease == {"name": "mine", "lease_seconds": 60, "renew_seconds_max": 30, "retry_seconds": 0.5}
+
+
 def test_extenders() -> None:
     entry = {
         "urlPrefix": "http://127.0.0.1:1/x",
@@ -105,6 +112,11 @@ def test_extenders() -> None:
         (config(podMaxBackoffSeconds=0.5), "json: cannot unmarshal number 0.5 into field podMaxBackoffSeconds of type"),
         (config(parallelism=0), "parallelism: Invalid value: 0: should be an integer value greater than zero"),
         (config(leaderElection={"resourceLock": "endpoints"}), 'resourceLock value must be "leases"'),
+        (
+            config(leaderElection={"leaseDuration": "5s", "renewDeadline": "10s"}),
+            "LeaseDuration must be greater than RenewDeadline",
+        ),
+        (config(leaderElection={"retryPeriod": "0s"}), "leaderElection.retryPeriod: Invalid value"),
         (config(profiles=[{}, {}]), "profiles[0].schedulerName: Required value"),
         (config(profiles=[{"schedulerName": "a"}] * 2), "profiles[1].schedulerName: Duplicate value: {}"),
         (
