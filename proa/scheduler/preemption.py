@@ -25,7 +25,7 @@ from proa.scheduler.extender import Ask, asking_preemption
 from proa.scheduler.framework import Profile
 from proa.scheduler.plugins.resources import NodeResourcesFit
 from proa.scheduler.pod import PodInfo, Selection
-from proa.scheduler.tiers import Evictions, Tiers, by_resources, importance, started
+from proa.scheduler.tiers import Evictions, Tiers, by_resources, importance, short_without, started
 
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
@@ -53,7 +53,7 @@ def preempting(
     """As `preempt`; yields questions to extenders. Raises ExtenderError."""
     if (pod.obj.get("spec") or {}).get("preemptionPolicy") == "Never":
         return "not eligible due to preemptionPolicy=Never."
-    if _is_waiting_for_victims(pod, columns):
+    if _is_waiting_for_victims(pod, columns, failed):
         return "not eligible due to a terminating pod on the nominated node."
     rows = np.unique(failed.curable)
     if len(rows):
@@ -62,26 +62,42 @@ def preempting(
     limit = min(max(profile.candidates_min, nodes * profile.candidates_percentage // 100), max(nodes, 1))
     easy, hard = _sorted_out(pod, columns, profile, rows, budgets)
     found = _cheapest(pod, columns, profile, easy, limit, everything=bool(profile.extenders))
+    outcome = Unplaced(failed.nodes)
     for tried, row in enumerate(hard):
         if len(found) >= limit or (found and tried >= profile.candidates_min):
             break
-        candidate = _victims(pod, columns, profile, int(row), budgets)
+        candidate = _victims(pod, columns, profile, int(row), budgets, outcome)
         if candidate is not None:
             found.append(candidate)
     if found and profile.extenders:
         found = yield from asking_preemption(pod, profile.extenders, found)
     if found:
         return min(found, key=_cost)
-    reasons = Counter({NOT_HELPFUL: failed.nodes - len(rows), NO_VICTIMS: len(rows)})
+    reasons = outcome.reasons + _why_not(pod, columns, profile, easy)
+    reasons[NOT_HELPFUL] += failed.nodes - len(rows)
     return f"{available(failed.nodes)}: {counted(+reasons)}."
 
 
-def _is_waiting_for_victims(pod: PodInfo, columns: Columns) -> bool:
-    """Tells whether pods that were told to make room for this one are still on their way out."""
+def _why_not(pod: PodInfo, columns: Columns, profile: Profile, rows: Ints) -> Counter[str]:
+    """Returns why none of the rows that lack resources only can be helped."""
+    fit = _fit_of(profile)
+    if fit is None or not len(rows):
+        return Counter()
+    nobody, short = short_without(Tiers.of(columns), rows, pod.priority, fit.wanted(pod, columns))
+    return Counter({NO_VICTIMS: nobody, **short})
+
+
+def _is_waiting_for_victims(pod: PodInfo, columns: Columns, failed: Unplaced) -> bool:
+    """Tells whether pods that were told to make room for this one are still on their way out, on a node that they would
+    help."""
     row = columns.row_of.get(pod.nominated_node)
-    return row is not None and any(
-        other.terminating and other.priority < pod.priority and _is_preempted(other.obj)
-        for other in columns.pods[row].values()
+    return (
+        row is not None
+        and row in failed.curable
+        and any(
+            other.terminating and other.priority < pod.priority and _is_preempted(other.obj)
+            for other in columns.pods[row].values()
+        )
     )
 
 
@@ -162,9 +178,13 @@ def _cheapest(
 # ---------------------------------------------------------------- one node at a time
 
 
-def _victims(pod: PodInfo, columns: Columns, profile: Profile, row: int, budgets: Sequence[Obj]) -> Preemption | None:
+def _victims(
+    pod: PodInfo, columns: Columns, profile: Profile, row: int, budgets: Sequence[Obj], outcome: Unplaced
+) -> Preemption | None:
+    """Returns what would make room on a row; if nothing does, `outcome` counts why."""
     lower = [one for one in columns.pods[row].values() if one.priority < pod.priority]
     if not lower:
+        outcome.reasons[NO_VICTIMS] += 1
         return None
     rows = np.array([row], dtype=np.int64)
     for one in lower:
@@ -173,7 +193,7 @@ def _victims(pod: PodInfo, columns: Columns, profile: Profile, row: int, budgets
     victims: list[PodInfo] = []
     violations = 0
     try:
-        if not len(filter_rows(pod, columns, profile.filters, rows)):
+        if not len(filter_rows(pod, columns, profile.filters, rows, outcome)):
             return None
         lower.sort(key=importance)
         protected = _protected(lower, budgets)

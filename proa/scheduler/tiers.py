@@ -106,6 +106,22 @@ class Evictions:
         return highest, total, count, -earliest
 
 
+def short_without(
+    tiers: Tiers, rows: Ints, priority: int, wanted: Sequence[tuple[int, int, str]]
+) -> tuple[int, dict[str, int]]:
+    """Returns on how many rows nobody is below `priority`, and on how many of the others each of `wanted` (resource
+    column, amount, text) is short though all those had left."""
+    lower = tiers.priorities[rows] < priority
+    some = lower.any(axis=1)
+    rows, lower = rows[some], lower[some]
+    short: dict[str, int] = {}
+    for number, amount, text in wanted:
+        freed = np.where(lower, tiers.requests[rows, :, number], 0).sum(axis=1)
+        over = tiers.columns.requested[rows, number] - freed + amount > tiers.columns.allocatable[rows, number]
+        short[text] = int(np.count_nonzero(over))
+    return int(np.count_nonzero(~some)), short
+
+
 def by_resources(tiers: Tiers, rows: Ints, priority: int, wanted: Sequence[tuple[int, int]]) -> Evictions:
     """Finds, for each row on its own, which pods below `priority` have to leave for `wanted` (resource column, amount).
 

@@ -59,3 +59,34 @@ def test_never_policy_and_hopeless_nodes() -> None:
     assert decide([node("a")], placed, never) == "not eligible due to preemptionPolicy=Never."
     hopeless = decide([node("a")], placed, pod("big", cpu="8", priority=100))
     assert hopeless == "0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+
+
+def test_what_still_lacks_without_the_less_important_pods_is_told() -> None:
+    placed = [
+        pod("x", cpu="3", on="a", priority=200),
+        pod("y", cpu="1", on="a"),
+        pod("z", cpu="4", on="b", priority=200),
+    ]
+    result = decide([node("a"), node("b")], placed, pod("big", cpu="2", priority=100))
+    assert result == ("0/2 nodes are available: 1 Insufficient cpu, 1 No preemption victims found for incoming pod.")
+
+
+def test_so_are_other_reasons() -> None:
+    port = {"ports": [{"containerPort": 80, "hostPort": 80}]}
+    placed = [pod("x", on="a", priority=200, container=port), pod("y", on="a")]
+    result = decide([node("a")], placed, pod("big", priority=100, container=port))
+    assert result == "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+
+
+def test_a_pod_waits_for_its_victims_where_they_help() -> None:
+    leaving = pod("x", cpu="4", on="a")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    leaving["status"]["conditions"] = [
+        {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    ]
+    wanted = pod("big", cpu="4", priority=100)
+    wanted["status"]["nominatedNodeName"] = "a"
+    assert decide([node("a")], [leaving], wanted) == "not eligible due to a terminating pod on the nominated node."
+    other = [leaving, pod("y", cpu="4", on="b")]
+    result = decide([node("a", unschedulable=True), node("b")], other, wanted)
+    assert isinstance(result, Preemption) and result.node == "b", "the nominated node is of no use any more"
