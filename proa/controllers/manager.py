@@ -34,6 +34,8 @@ CONTROLLERS: dict[str, str] = {
     "persistentvolume-binder": "proa.controllers.volumes.binder:VolumeBinder",
     "persistentvolumeclaim-protection": "proa.controllers.volumes.protection:ClaimProtectionController",
     "persistentvolume-protection": "proa.controllers.volumes.protection:VolumeProtectionController",
+    "persistentvolume-attach-detach": "proa.controllers.attachdetach.run:AttachDetachController",
+    "persistentvolume-expander": "proa.controllers.volumes.expand:VolumeExpander",
     "volumeattributesclass-protection": "proa.controllers.volumes.protection:AttributesClassProtectionController",
     "resourceclaim": "proa.controllers.resourceclaim.run:PodClaimController",
     "resourceclaim-release": "proa.controllers.resourceclaim.run:ClaimReleaseController",

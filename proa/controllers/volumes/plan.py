@@ -54,6 +54,13 @@ def _requested(claim: Obj) -> int:
     return parse(((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage") or "0").nano
 
 
+def wants_growth(claim: Obj) -> bool:
+    """Tells whether a bound claim asks for more than it has."""
+    status = claim.get("status") or {}
+    has = parse((status.get("capacity") or {}).get("storage") or "0").nano
+    return status.get("phase") == "Bound" and _requested(claim) > has
+
+
 def _fits(claim: Obj, volume: Obj) -> bool:
     spec = claim["spec"]
     selector = spec.get("selector")

@@ -1,0 +1,1 @@
+"""Asks for CSI volumes to be attached to the nodes whose pods use them, and detached when none does any more."""
