@@ -21,7 +21,7 @@ from proa.client.events import EventRecorder
 from proa.client.informer import Informer, Informers
 from proa.client.interface import Client
 from proa.client.resources import NODES, PODS, SERVICES
-from proa.kubelet import cgroups
+from proa.kubelet import cgroups, csinode
 from proa.kubelet.configs import NodeSettings
 from proa.kubelet.context import Context
 from proa.kubelet.cri.types import Container, Runtime, RuntimeFailure, Sandbox, Version
@@ -144,7 +144,8 @@ class Kubelet:
         await self._listen()
         heartbeat = self.heartbeat
         works = heartbeat.run(), heartbeat.keep_lease(), self.watcher.run(), self._take_pods(), self.local_paths.run()
-        for work in works:
+        registered = heartbeat.node
+        for work in (*works, *([csinode.ensure(self.context.client, registered)] if registered else [])):
             self._background.append(asyncio.create_task(work))
 
     async def _listen(self) -> None:

@@ -1,10 +1,12 @@
 """Clusters come, survive what happens to their processes, and go without a trace."""
 
+import json
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,15 +54,26 @@ def test_down_after_everything_was_killed(machine: Machine) -> None:
     assert traces(name, machine.home) == []
 
 
-def test_up_again_after_everything_was_killed_keeps_the_objects(machine: Machine) -> None:
+def test_up_again_after_everything_was_killed_keeps_objects_and_volumes(machine: Machine, tmp_path: Path) -> None:
     name = machine.up()
+    run_pod(machine, name)
     machine.kubectl(name, "create", "configmap", "kept", "--from-literal=a=b")
+    manifest = tmp_path / "claimed.json"
+    manifest.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": claimed()}))
+    machine.kubectl(name, "apply", "-f", str(manifest))
+    ready = ("wait", "--for=condition=Ready", "pod/claimed", "--timeout=60s")
+    machine.kubectl(name, *ready)
+    machine.kubectl(name, "exec", "claimed", "--", "sh", "-c", "echo kept >/data/file")
     for _ in range(3):
         for pid in machine.processes(name):
             os.kill(pid, signal.SIGKILL)
     until(lambda: not machine.processes(name), "all processes to be gone")
     assert machine.proa("up", "--name", name).returncode == 0
     assert machine.kubectl(name, "get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "b"
+    machine.kubectl(name, "delete", "pod", "claimed", "--now")
+    machine.kubectl(name, "apply", "-f", str(manifest))
+    machine.kubectl(name, *ready)
+    assert machine.kubectl(name, "exec", "claimed", "--", "cat", "/data/file") == "kept"
 
 
 @pytest.mark.parametrize("component", ["server", "agent.node-1", "containerd.node-1"])
@@ -110,6 +123,20 @@ def test_a_missing_containerd_is_said_in_one_line(machine: Machine, tmp_path: Pa
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "proa: containerd is not installed: run script/setup, or: apt-get install containerd runc"
+    ]
+
+
+def claimed() -> list[dict[str, Any]]:
+    """A claim of the default class, and the pod `claimed` that mounts it at /data."""
+    container = {"name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]}
+    spec = {
+        "containers": [{**container, "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}}
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": wanted},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "claimed"}, "spec": spec},
     ]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from proa.apis.core.claims import attributes_classes_of
 from proa.client.resources import PERSISTENTVOLUMES, VOLUMEATTRIBUTESCLASSES
-from proa.controllers.volumes.protection import attributes_classes_of
 from proa.meta.objects import Obj
 from tests.controllers.plane import plane, run
 

@@ -80,6 +80,15 @@ def _data_source(source: Obj, path: str) -> Errors:
     return errors
 
 
+def attributes_class_change(spec: Obj, before: Obj) -> Errors:
+    """Checks that a volume or claim that has a class of attributes does not lose it."""
+    new, old = spec.get("volumeAttributesClassName"), before.get("volumeAttributesClassName")
+    if old is None or new:
+        return []
+    lost = "nil" if new is None else "an empty string"
+    return [forbidden_field("spec.volumeAttributesClassName", f"update from non-nil value to {lost} is forbidden")]
+
+
 def claim_template(template: Obj, path: str) -> Errors:
     """Checks the template of an ephemeral volume's claim."""
     meta = template.get("metadata") or {}
@@ -99,3 +108,14 @@ def merge_data_sources(spec: Obj) -> None:
         spec["dataSourceRef"] = dict(source)
     elif reference is not None and source is None and not reference.get("namespace"):
         spec["dataSource"] = {key: reference.get(key) for key in ("apiGroup", "kind", "name")}
+
+
+def attributes_classes_of(obj: Obj) -> list[str]:
+    """Returns the classes of attributes that a volume or a claim has, had last, or is getting."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    names = (
+        spec.get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return sorted({name for name in names if name})

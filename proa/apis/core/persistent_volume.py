@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from proa.apis.core.claims import VOLUME_MODES, access_modes
+from proa.apis.core.claims import VOLUME_MODES, access_modes, attributes_class_change
 from proa.apis.core.persistent_volume_claim import access_modes_text, class_of
 from proa.apis.define import columns, resource
 from proa.apis.fields import Errors, immutable, one_of, problems, same
@@ -61,9 +61,7 @@ class PersistentVolumeStrategy(WithStatus):
         if affinity is not None and not same(spec.get("nodeAffinity"), affinity):
             detail = "field is immutable, except for updating from beta label to GA"
             errors.append(invalid_field("nodeAffinity", spec.get("nodeAffinity"), detail))
-        if spec.get("volumeAttributesClassName") != before.get("volumeAttributesClassName"):
-            errors += _attributes_class_change(spec, before)
-        return errors
+        return errors + attributes_class_change(spec, before)
 
     def warnings(self, obj: Obj, old: Obj | None) -> list[str]:
         spec = obj.get("spec") or {}
@@ -81,17 +79,6 @@ def _sources(spec: Obj, obj: Obj) -> Obj:
         for key in ("controllerExpandSecretRef", "nodeExpandSecretRef"):
             made["csi"].pop(key, None)
     return made
-
-
-def _attributes_class_change(spec: Obj, before: Obj) -> Errors:
-    new, old = spec.get("volumeAttributesClassName"), before.get("volumeAttributesClassName")
-    if old is not None and new is None:
-        detail = "update from non-nil value to nil is forbidden"
-    elif old is not None and not new:
-        detail = "update from non-nil value to an empty string is forbidden"
-    else:
-        return []
-    return [forbidden_field("spec.volumeAttributesClassName", detail)]
 
 
 def _csi(source: Obj, path: str) -> Errors:

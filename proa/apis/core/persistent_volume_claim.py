@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from proa.apis.core.claims import claim_spec, merge_data_sources
+from proa.apis.core.claims import attributes_class_change, claim_spec, merge_data_sources
 from proa.apis.define import columns, resource
 from proa.apis.fields import Errors, immutable, same
 from proa.apis.podspec.defaults import default_claim_spec
@@ -78,7 +78,8 @@ def _update(obj: Obj, old: Obj) -> Errors:
     if new.nano < was.nano and new.nano <= parse((status.get("capacity") or {}).get("storage")).nano:
         detail = "field can not be less than status.capacity"
         errors.append(forbidden_field("spec.resources.requests.storage", detail))
-    return errors + immutable(spec.get("volumeMode"), (old.get("spec") or {}).get("volumeMode"), "volumeMode")
+    errors += immutable(spec.get("volumeMode"), (old.get("spec") or {}).get("volumeMode"), "volumeMode")
+    return errors + attributes_class_change(spec, old.get("spec") or {})
 
 
 class ClaimStatusStrategy(StatusStrategy):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from proa.apis.core.claims import attributes_classes_of
 from proa.apis.storage.volume_attributes_class import IN_USE_FINALIZER as ATTRIBUTES_CLASS_FINALIZER
 from proa.client.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, VOLUMEATTRIBUTESCLASSES
 from proa.controllers.pods import is_finished
@@ -98,17 +99,6 @@ class AttributesClassProtectionController(Controller):
         if changed is not None:
             await ignore_absent(self.client.update(VOLUMEATTRIBUTESCLASSES, changed))
         return None
-
-
-def attributes_classes_of(obj: Obj) -> list[str]:
-    """Returns the classes that a volume or a claim has, had last, or is getting."""
-    status = obj.get("status") or {}
-    names = (
-        obj["spec"].get("volumeAttributesClassName"),
-        status.get("currentVolumeAttributesClassName"),
-        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
-    )
-    return sorted({name for name in names if name})
 
 
 def _node(pod: Obj) -> str:

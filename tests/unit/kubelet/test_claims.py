@@ -16,7 +16,7 @@ from proa.apis.storage.local_path import (
     PROVISIONED_BY,
     PROVISIONER,
 )
-from proa.client.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
+from proa.client.resources import CSINODES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
 from proa.kubelet.options import KubeletOptions
 from proa.meta.objects import Obj
 
@@ -138,6 +138,22 @@ def test_what_was_deleted_while_the_node_was_away_goes_when_it_comes_back(tmp_pa
         for name in ("drop", "keep"):
             await gone(place, name)
         assert [one.name for one in folder_of(place).iterdir()] == ["v-keep_default_keep"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_has_a_csi_node(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        async with asyncio.timeout(60):
+            while not (listed := (await place.client.list(CSINODES)).items):
+                await asyncio.sleep(0.05)
+        (made,) = listed
+        node = await place.client.get(NODES, "n1")
+        assert made["metadata"]["name"] == "n1"
+        assert made["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
+        assert made["spec"] == {"drivers": None}
+        await place.stop_kubelet()
+        await place.start_kubelet()  # finds it and leaves it
 
     play(tmp_path, scenario)
 
