@@ -73,7 +73,7 @@ def test_up_again_after_everything_was_killed_keeps_objects_and_volumes(machine:
     machine.kubectl(name, "delete", "pod", "claimed", "--now")
     machine.kubectl(name, "apply", "-f", str(manifest))
     machine.kubectl(name, *ready)
-    assert machine.kubectl(name, "exec", "claimed", "--", "cat", "/data/file") == "kept"
+    assert machine.kubectl(name, "exec", "claimed", "--", "cat", "/data/file").strip() == "kept"
 
 
 @pytest.mark.parametrize("component", ["server", "agent.node-1", "containerd.node-1"])
