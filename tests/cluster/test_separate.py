@@ -1,10 +1,12 @@
 """The control plane as one process per component, over HTTPS: everything works as in one process."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.test_up_down import claimed
 from tests.support.clusters import Machine, need_machine, until
 
 pytestmark = pytest.mark.cluster
@@ -34,6 +36,12 @@ def test_a_deployment_behind_a_load_balancer(machine: Machine) -> None:
     leases = machine.kubectl(name, "get", "leases", "-n", "kube-system", "-o", "name").split()
     for component in ("kube-scheduler", "kube-controller-manager", "cloud-controller-manager"):
         assert f"lease.coordination.k8s.io/{component}" in leases
+    claims = json.dumps({"apiVersion": "v1", "kind": "List", "items": claimed()})
+    manifest = machine.home / "claimed.json"
+    manifest.write_text(claims)
+    machine.kubectl(name, "apply", "-f", str(manifest))
+    machine.kubectl(name, "wait", "--for=condition=Ready", "pod/claimed", "--timeout=60s")
+    assert machine.kubectl(name, "get", "pvc", "data", "-o", "jsonpath={.status.phase}") == "Bound"
 
 
 PULL_IF_ABSENT = '[{"op":"add","path":"/spec/template/spec/containers/0/imagePullPolicy","value":"IfNotPresent"}]'
