@@ -42,6 +42,7 @@ from proa.meta.objects import (
     uid_of,
 )
 
+_OWNED, _FREE = "claim", "class of the free"  # indexes of volumes
 _NO_PROVISIONER = "kubernetes.io/no-provisioner"
 
 
@@ -56,6 +57,8 @@ class VolumeBinder(Controller):
         super().__init__(context)
         self._claims = self.watch(PERSISTENTVOLUMECLAIMS, self._keys_of_claim)
         self._volumes = self.watch(PERSISTENTVOLUMES, self._keys_of_volume)
+        self._volumes.add_index(_OWNED, _owner_of)
+        self._volumes.add_index(_FREE, lambda one: () if one["spec"].get("claimRef") else (class_of(one),))
         self._classes = self.watch(STORAGECLASSES, lambda _: self._pending())
         self._pods = self.need(PODS)  # only to name those that wait
 
@@ -139,7 +142,7 @@ class VolumeBinder(Controller):
 
     async def _sync_open(self, claim: Obj) -> None:
         """An unbound claim takes any volume that fits, waits for its pod, or is given to a provisioner."""
-        volume = find_match(claim, self._volumes.objects()) if not self._waits_for_consumer(claim) else None
+        volume = None if self._waits_for_consumer(claim) else find_match(claim, self._candidates(claim))
         if volume is not None:
             await self._bind(claim, volume)
             return
@@ -151,6 +154,10 @@ class VolumeBinder(Controller):
             await self._claim_phase(claim, None, "Pending")
         else:
             await self._provision(claim)
+
+    def _candidates(self, claim: Obj) -> list[Obj]:
+        """The volumes that name the claim, and those of its class that name none."""
+        return [*self._volumes.indexed(_OWNED, key_of(claim)), *self._volumes.indexed(_FREE, class_of(claim))]
 
     def _tell_waiting(self, claim: Obj) -> None:
         pods = pods_to_schedule(name_of(claim), self._pods.objects(namespace_of(claim)))
@@ -164,7 +171,7 @@ class VolumeBinder(Controller):
     def _waits_for_consumer(self, claim: Obj) -> bool:
         storage_class = self._classes.get(class_of(claim)) or {}
         delayed = storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
-        reserved = any(claims(one, claim) for one in self._volumes.objects())
+        reserved = any(claims(one, claim) for one in self._volumes.indexed(_OWNED, key_of(claim)))
         return delayed and SELECTED_NODE not in annotations_of(claim) and not reserved
 
     async def _bind(self, claim: Obj, volume: Obj) -> None:
@@ -256,6 +263,11 @@ class VolumeBinder(Controller):
             status |= {"phase": phase, **({"message": message} if message else {})}
             updated = {**volume, "status": status}
             await ignore_absent(self.client.update(PERSISTENTVOLUMES, updated, subresource="status"))
+
+
+def _owner_of(volume: Obj) -> Iterable[str]:
+    reference = volume["spec"].get("claimRef")
+    return (f"{reference.get('namespace')}/{reference.get('name')}",) if reference else ()
 
 
 def _is_bound(claim: Obj) -> bool:
