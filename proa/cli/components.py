@@ -4,6 +4,7 @@ component per process
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,43 @@ def _elect_option(function: F) -> F:
     return click.option("--leader-elect/--no-leader-elect", default=True, help="Of several, one works at a time.")(
         function
     )
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]
+    """A span as Go writes it, such as `1m30s`, or a number of seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        parts = re.findall(r"([0-9.]+)(h|m|s|ms)", str(value))
+        try:
+            if "".join(map("".join, parts)) != value:
+                return float(value)
+            return sum(float(number) * {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}[unit] for number, unit in parts)
+        except ValueError:
+            self.fail(f"{value!r} is no duration such as 50s", param, ctx)
+
+
+# Upstream's flags, by the options that they set.
+_CONTROLLER_FLAGS: dict[str, tuple[str, Any, str]] = {
+    "node_grace_seconds": ("--node-monitor-grace-period", _Duration(), "Silence after which a node is Unknown."),
+    "node_check_seconds": ("--node-monitor-period", _Duration(), "Between two looks at all nodes."),
+    "node_evictions_per_second": ("--node-eviction-rate", float, "Silent nodes of a zone given up per second."),
+    "node_secondary_evictions_per_second": (
+        "--secondary-node-eviction-rate",
+        float,
+        "The same in a large zone that is partly lost.",
+    ),
+    "unhealthy_zone_share": ("--unhealthy-zone-threshold", float, "From which share of silent nodes on it is that."),
+    "large_cluster_nodes": ("--large-cluster-size-threshold", int, "Zones of at most so many nodes are not large."),
+    "terminated_pods_max": ("--terminated-pod-gc-threshold", int, "Ended pods that are kept."),
+}
+
+
+def _controller_options(function: F) -> F:
+    for name, (flag, kind, text) in reversed(_CONTROLLER_FLAGS.items()):
+        function = click.option(flag, name, type=kind, default=None, help=text)(function)
+    return function
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -147,12 +185,16 @@ def scheduler(
 @click.command("controller-manager")
 @_connection_options
 @_elect_option
-def controller_manager(name: str | None, data_dir: Path | None, kubeconfig: Path | None, leader_elect: bool) -> None:
+@_controller_options
+def controller_manager(
+    name: str | None, data_dir: Path | None, kubeconfig: Path | None, leader_elect: bool, **limits: float
+) -> None:
     """Run the controllers alone. Keys and ranges are those of the cluster."""
     from proa.cluster.standalone import run_controllers
 
     config = _config(name, data_dir, kubeconfig, "controller-manager")
-    _run(run_controllers(config, find(name, data_dir), cloud=False, elect=leader_elect))
+    said = {name: value for name, value in limits.items() if value is not None}
+    _run(run_controllers(config, find(name, data_dir), cloud=False, elect=leader_elect, said=said))
 
 
 @click.command("cloud-controller-manager")

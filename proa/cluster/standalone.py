@@ -12,6 +12,7 @@ import logging
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -114,8 +115,18 @@ async def run_scheduler(
     await _run(config, start, "kube-scheduler" if elect else "", lease)
 
 
-async def run_controllers(config: ClientConfig, cluster: Cluster, *, cloud: bool, elect: bool) -> None:
-    """Runs the controllers, or those of the cloud, until SIGTERM or until they lose their lease."""
+async def run_controllers(
+    config: ClientConfig,
+    cluster: Cluster,
+    *,
+    cloud: bool,
+    elect: bool,
+    said: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Runs the controllers, or those of the cloud, until SIGTERM or until they lose their lease.
+
+    `said`: options to set, by name.
+    """
 
     async def start(client: HttpClient) -> Sequence[Part]:
         from proa.controllers.manager import Manager
@@ -126,7 +137,7 @@ async def run_controllers(config: ClientConfig, cluster: Cluster, *, cloud: bool
             informers,
             SystemClock(),
             accounts.client,
-            components.controller_options(cluster),
+            replace(components.controller_options(cluster), **said),
             only=() if cloud else None,
             extra=components.cloud_controllers(cluster) if cloud else components.own_controllers(),
         )

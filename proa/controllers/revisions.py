@@ -29,7 +29,7 @@ def safe_hash(value: Any, collisions: int | None) -> str:
     state = 0x811C9DC5
     for byte in text.encode():
         state = ((state ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return "".join(_ALPHABET[int(digit) % len(_ALPHABET)] for digit in str(state))
+    return "".join(_ALPHABET[ord(digit) % len(_ALPHABET)] for digit in str(state))
 
 
 def same(one: Obj, data: Obj) -> bool:

@@ -30,6 +30,12 @@ class Options:
     node_cidr_mask_size: int = 24
     node_grace_seconds: float = 50.0
     node_check_seconds: float = 5.0
+    # How many silent nodes of a zone are given up per second: usually, and where more than a share of a zone with more
+    # than so many nodes is silent (in a smaller one none).
+    node_evictions_per_second: float = 0.1
+    node_secondary_evictions_per_second: float = 0.01
+    unhealthy_zone_share: float = 0.55
+    large_cluster_nodes: int = 50
     terminated_pods_max: int = 12500
     orphan_check_seconds: float = 20.0
     # The CA that signs certificate requests, PEM files.

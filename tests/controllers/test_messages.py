@@ -233,3 +233,25 @@ def test_daemons_that_end(phase: str, expected: tuple[str, str, str]) -> None:
             await told(cluster, "DaemonSet", (type, reason, text.format(name), "daemonset-controller"))
 
     run(main)
+
+
+def test_a_disruption_that_does_not_come_is_taken_back() -> None:
+    async def main() -> None:
+        async with plane(("disruption",)) as cluster:
+            for name, reason in (("stale", "EvictionByEvictionAPI"), ("kubelet", "TerminationByKubelet")):
+                await cluster.client.create(PODS, pod(name), "ns")
+                stamp = (await cluster.client.get(PODS, name, "ns"))["metadata"]["creationTimestamp"]
+                made = {"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": stamp}
+                await cluster.patch(PODS, name, {"status": {"conditions": [made]}}, subresource="status")
+
+            async def condition(name: str) -> Any:
+                found = (await cluster.client.get(PODS, name, "ns"))["status"]["conditions"]
+                return next(one for one in found if one["type"] == "DisruptionTarget")
+
+            await asyncio.sleep(110)
+            assert (await condition("stale"))["status"] == "True"
+            await asyncio.sleep(20)
+            assert (await condition("stale"))["status"] == "False" and "reason" not in await condition("stale")
+            assert (await condition("kubelet"))["status"] == "True"
+
+    run(main)

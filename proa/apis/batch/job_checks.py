@@ -331,14 +331,18 @@ def _completions_change(spec: Obj, before: Obj) -> Errors:
     return immutable(new, old, "spec.completions")
 
 
-# What of the template a suspended job that has not started may still change.
+# What of its template a job may still change while it is suspended and has no pods.
 _SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
 
 
 def _template_change(spec: Obj, before: Obj, old: Obj) -> Errors:
     template, previous = spec.get("template") or {}, before.get("template") or {}
-    started = (old.get("status") or {}).get("startTime") is not None
-    if not before.get("suspend") or started:
+    status = old.get("status") or {}
+    suspended = any(
+        one.get("type") == "Suspended" and one.get("status") == "True" for one in status.get("conditions") or ()
+    )
+    rests = before.get("suspend") and not status.get("active") and (status.get("startTime") is None or suspended)
+    if not rests:
         return [] if same(template, previous) else [invalid_field("spec.template", template, "field is immutable")]
     made: Obj = copy_object(previous.get("spec") or {})
     wanted = template.get("spec") or {}

@@ -133,7 +133,7 @@ def template_hash(template: Obj, collisions: int | None) -> str:
     state = 0x811C9DC5  # FNV-1a, 32 bits
     for byte in text.encode():
         state = ((state ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return "".join(_ALPHABET[int(digit) % len(_ALPHABET)] for digit in str(state))
+    return "".join(_ALPHABET[ord(digit) % len(_ALPHABET)] for digit in str(state))
 
 
 # ---------------------------------------------------------------- annotations

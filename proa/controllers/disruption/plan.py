@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from proa.controllers.conditions import condition, with_condition
+from proa.controllers.conditions import condition, find, with_condition
 from proa.controllers.numbers import scaled
 from proa.controllers.pods import is_finished, is_ready
 from proa.meta.objects import Obj, is_deleted, metadata, name_of
@@ -81,6 +81,20 @@ def _conditions(old: Sequence[Obj] | None, made: Obj) -> list[Obj]:
     listed = with_condition(old, made)
     generation = made["observedGeneration"]
     return [{**one, "observedGeneration": generation} if one["type"] == made["type"] else one for one in listed]
+
+
+def seconds_to_stale(pod: Obj, now: datetime) -> float | None:
+    """Returns how long a pod's condition DisruptionTarget holds without a deletion; None if it does not end that way.
+
+    What the kubelet says stays: it may take its time to end a pod.
+    """
+    status = pod.get("status") or {}
+    found = find(status.get("conditions"), "DisruptionTarget")
+    if found is None or found.get("status") != "True" or is_deleted(pod) or is_finished(pod):
+        return None
+    if found.get("reason") == "TerminationByKubelet" or not found.get("lastTransitionTime"):
+        return None
+    return DELETION_SECONDS - (now - parse_rfc3339(found["lastTransitionTime"])).total_seconds()
 
 
 def kept(budget: Obj, pods: Sequence[Obj], now: datetime) -> list[Obj]:

@@ -14,8 +14,9 @@ from proa.client.resources import (
     REPLICATIONCONTROLLERS,
     STATEFULSETS,
 )
+from proa.controllers.conditions import condition, is_true, with_condition
 from proa.controllers.discovery import Kinds
-from proa.controllers.disruption.plan import failed, kept, needs_scale, status
+from proa.controllers.disruption.plan import failed, kept, needs_scale, seconds_to_stale, status
 from proa.controllers.runtime import Context, Controller, Result, ignore_absent
 from proa.meta.errors import StatusError
 from proa.meta.gvk import split_api_version
@@ -58,12 +59,16 @@ class DisruptionController(Controller):
         for budget in self._budgets.objects(namespace_of(pod)):
             if _selector(budget).matches(labels_of(pod)):
                 yield key_of(budget)
+        if is_true((pod.get("status") or {}).get("conditions"), "DisruptionTarget"):
+            yield f"{namespace_of(pod)}/!{name_of(pod)}"
 
     def _keys_of_namespace(self, obj: Obj) -> Iterable[str]:
         return [key_of(budget) for budget in self._budgets.objects(namespace_of(obj)) if needs_scale(budget)]
 
     async def reconcile(self, key: str) -> Result | None:
         namespace, name = split_key(key)
+        if name.startswith("!"):
+            return await self._end_disruption(namespace, name[1:])
         budget = self._budgets.get(name, namespace)
         if budget is None:
             return None
@@ -92,6 +97,20 @@ class DisruptionController(Controller):
             updated = {**budget, "status": changed}
             await ignore_absent(self.client.update(PODDISRUPTIONBUDGETS, updated, subresource="status"))
         return Result(recheck_seconds)
+
+    async def _end_disruption(self, namespace: str, name: str) -> Result | None:
+        """Takes back that a pod is about to be disrupted when nobody has deleted it in time."""
+        pod = self._pods.get(name, namespace)
+        left = seconds_to_stale(pod, self.clock.now()) if pod is not None else None
+        if pod is None or left is None:
+            return None
+        if left > 0:
+            return Result(left)
+        made = condition("DisruptionTarget", "False", "", "", self.clock.now())
+        changed = with_condition(pod["status"].get("conditions"), made)
+        updated = {**pod, "status": {**pod["status"], "conditions": changed}}
+        await ignore_absent(self.client.update(PODS, updated, subresource="status"))
+        return None
 
     def _tell_of_kept(self, budget: Obj, pods: Sequence[Obj], now: datetime) -> None:
         """Tells of pods that were to be evicted, and still are there."""
@@ -152,5 +171,6 @@ def _size(owner: Obj) -> int:
 
 def _facts(pod: Obj) -> object:
     status = pod.get("status") or {}
-    ready = [one.get("status") for one in status.get("conditions") or () if one.get("type") == "Ready"]
+    conditions = status.get("conditions") or ()
+    ready = [(one["type"], one.get("status")) for one in conditions if one.get("type") in ("Ready", "DisruptionTarget")]
     return labels_of(pod), status.get("phase"), ready, metadata(pod).get("deletionTimestamp"), controller_of(pod)

@@ -15,8 +15,6 @@ NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 REPORTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
-UNHEALTHY_SHARE_MAX = 0.55
-EVICTIONS_PER_SECOND_MAX = 0.1
 
 # (condition, its status) -> the taint that keeps new pods away
 _TAINT_BY_CONDITION: Mapping[tuple[str, str], str] = {
@@ -132,11 +130,11 @@ def zone_of(node: Obj) -> str:
     return f"{labels.get('topology.kubernetes.io/region', '')}:{labels.get('topology.kubernetes.io/zone', '')}"
 
 
-def judged(ready: int, lost: int) -> Zone:
+def judged(ready: int, lost: int, unhealthy_share: float) -> Zone:
     """Returns what a zone of so many nodes, ready and not, is to be called."""
     if not ready and lost:
         state = Disruption.FULL
-    elif lost > 2 and lost / (ready + lost) >= UNHEALTHY_SHARE_MAX:
+    elif lost > 2 and lost / (ready + lost) >= unhealthy_share:
         state = Disruption.PARTIAL
     else:
         state = Disruption.NORMAL
@@ -146,7 +144,8 @@ def judged(ready: int, lost: int) -> Zone:
 class Census:
     """Nodes by zone, counted as they change: nobody looks at thousands of nodes because one has fallen silent."""
 
-    def __init__(self) -> None:
+    def __init__(self, unhealthy_share: float = 0.55) -> None:
+        self._unhealthy_share = unhealthy_share
         self._counts: dict[str, list[int]] = {}  # zone -> nodes that are ready, and that are not
 
     def move(self, old: Obj | None, new: Obj | None) -> None:
@@ -161,14 +160,24 @@ class Census:
 
     def zone(self, name: str) -> Zone:
         ready, lost = self._counts.get(name, (0, 0))
-        return judged(ready, lost)
+        return judged(ready, lost, self._unhealthy_share)
 
     def all_lost(self) -> bool:
         """Tells whether there are nodes and none of them is ready."""
         return bool(self._counts) and not any(ready for ready, _ in self._counts.values())
 
 
-def evictions_per_second(zone: Zone, all_lost: bool) -> float:
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How many nodes per second may be given up: `usual`, and `secondary` in a zone of more than `large` nodes that is
+    partly lost."""
+
+    usual: float = 0.1
+    secondary: float = 0.01
+    large: int = 50
+
+
+def evictions_per_second(zone: Zone, all_lost: bool, rates: Rates) -> float:
     """Returns how fast nodes of a zone may be tainted for eviction: slower when much is lost, not at all when all is.
 
     When every zone is lost it is rather the control plane that is cut off.
@@ -176,5 +185,5 @@ def evictions_per_second(zone: Zone, all_lost: bool) -> float:
     if all_lost:
         return 0.0
     if zone.disruption is Disruption.PARTIAL:
-        return 0.01 if zone.size > 50 else 0.0
-    return EVICTIONS_PER_SECOND_MAX
+        return rates.secondary if zone.size > rates.large else 0.0
+    return rates.usual

@@ -18,6 +18,7 @@ from proa.controllers.conditions import find
 from proa.controllers.indexes import NODE_INDEX, by_node
 from proa.controllers.nodelifecycle.plan import (
     Census,
+    Rates,
     conditions,
     evicting,
     evictions_per_second,
@@ -35,6 +36,8 @@ from proa.util.clock import Clock, rfc3339
 log = logging.getLogger(__name__)
 
 LEASE_NAMESPACE = "kube-node-lease"
+# In a large cluster an event for each node, at every start of ours, would be news to nobody.
+_GREETED_MAX = 100
 _STARTUP_GRACE_SECONDS = 60.0
 
 
@@ -80,7 +83,11 @@ class NodeLifecycleController(Controller):
         # Oldest sign first: a round looks at those that may be silent, and at no other.
         self._signs: OrderedDict[str, _Sign] = OrderedDict()
         self._time = _WatchingTime(self.clock, 2 * context.options.node_check_seconds)
-        self._census = Census()
+        options = context.options
+        self._census = Census(options.unhealthy_zone_share)
+        self._rates = Rates(
+            options.node_evictions_per_second, options.node_secondary_evictions_per_second, options.large_cluster_nodes
+        )
         self._waiting: dict[str, dict[str, None]] = {}  # zone -> nodes that are not ready and not tainted for it yet
         self._all_lost = False
         self._tainted_at: dict[str, float] = {}  # by zone, when a node was last tainted for eviction
@@ -111,7 +118,12 @@ class NodeLifecycleController(Controller):
             self._waiting.get(zone_of(old), {}).pop(name, None)
         if new is None:
             self._signs.pop(name, None)
+            text = f"Node {name} event: Removing Node {name} from Controller"
+            self.events.event(node, "Normal", "RemovingNode", text)
             return
+        if old is None and len(self._nodes) <= _GREETED_MAX:
+            text = f"Node {name} event: Registered Node {name} in Controller"
+            self.events.event(new, "Normal", "RegisteredNode", text)
         if ready_status(new) != "True" and not evicting(new):
             self._waiting.setdefault(zone, {})[name] = None
         sign = self._signs.get(name)
@@ -177,10 +189,11 @@ class NodeLifecycleController(Controller):
         node, sign = self._nodes.get(key), self._signs.get(key)
         if node is None or sign is None:
             return None
-        silent = self._is_silent(sign)
+        silent, fell_silent = self._is_silent(sign), False
         if silent:
             changed = silenced(node, self.clock.now())
             if changed is not None:
+                fell_silent = True
                 status = {**(node.get("status") or {}), "conditions": changed}
                 node = await self.client.update(NODES, {**node, "status": status}, subresource="status")
         status_now = ready_status(node)
@@ -189,14 +202,16 @@ class NodeLifecycleController(Controller):
         if status_now != "True":
             await self._mark_pods(key)
         sign.ready = status_now
-        await self._taint(node)
+        # How many fell silent together is known only once all of them were looked at: the next round decides.
+        await self._taint(node, now=not fell_silent)
         sign.settled = silent and self._is_silent(sign)
         return None
 
-    async def _taint(self, node: Obj) -> None:
+    async def _taint(self, node: Obj, *, now: bool) -> None:
+        """`now` false: a node that has no eviction taint does not get one yet."""
         zone = zone_of(node)
         spare = self._all_lost and self._census.all_lost()
-        evict = not spare and ready_status(node) != "True" and not evicting(node) and self._may_evict(zone)
+        evict = now and not spare and ready_status(node) != "True" and not evicting(node) and self._may_evict(zone)
         wanted = taints(node, self.clock.now(), evict=evict, spare=spare)
         if wanted is None:
             return
@@ -213,7 +228,7 @@ class NodeLifecycleController(Controller):
 
     def _may_evict(self, zone: str) -> bool:
         since = self.clock.monotonic() - self._tainted_at.get(zone, -math.inf)
-        rate = evictions_per_second(self._census.zone(zone), self._census.all_lost())
+        rate = evictions_per_second(self._census.zone(zone), self._census.all_lost(), self._rates)
         return rate > 0 and since >= 1 / rate
 
     async def _mark_pods(self, node: str) -> None:
