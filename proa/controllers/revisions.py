@@ -19,8 +19,17 @@ _NAME_LENGTH_MAX = 253
 
 
 def data_of(owner: Obj) -> Obj:
-    """Returns what a revision of the owner's current template records."""
-    return {"spec": {"template": {**copy_object(owner["spec"]["template"]), "$patch": "replace"}}}
+    """Returns what a revision of the owner's current template records.
+
+    Clients compare it byte by byte with what they make of the template themselves: keys are sorted, as Go sorts them.
+    """
+    return {"spec": {"template": _sorted({**owner["spec"]["template"], "$patch": "replace"})}}
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value) if value[key] is not None}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def safe_hash(value: Any, collisions: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -284,6 +285,33 @@ def test_the_status_moves_to_the_new_revision_at_the_end() -> None:
         "updateRevision": "new",
         "collisionCount": 0,
     }
+
+
+def test_revisions_are_written_as_clients_write_them() -> None:
+    """Clients compare the data of a revision, byte by byte, with what they make of the template themselves."""
+
+    async def main() -> None:
+        async with plane(("daemonset", "statefulset")) as cluster:
+            container = {"name": "c", "image": "i", "resources": {}, "command": ["z", "a"], "env": None}
+            pod_spec = {"securityContext": {}, "containers": [container], "dnsPolicy": "Default"}
+            template = {"spec": pod_spec, "metadata": {"labels": {"app": "a"}}}
+            for resource, kind in ((DAEMONSETS, "DaemonSet"), (STATEFULSETS, "StatefulSet")):
+                spec = {"selector": {"matchLabels": {"app": "a"}}, "template": template}
+                made = {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": kind.lower()}, "spec": spec}
+                await cluster.client.create(resource, made, "ns")
+
+            async def both() -> bool:
+                return len(await cluster.names(CONTROLLERREVISIONS)) == 2
+
+            await cluster.until(both)
+            for one in (await cluster.client.list(CONTROLLERREVISIONS, "ns")).items:
+                owner = one["metadata"]["ownerReferences"][0]
+                resource = DAEMONSETS if owner["kind"] == "DaemonSet" else STATEFULSETS
+                stored = (await cluster.client.get(resource, owner["name"], "ns"))["spec"]["template"]
+                expected = {"spec": {"template": {**stored, "$patch": "replace"}}}
+                assert json.dumps(one["data"]) == json.dumps(expected, sort_keys=True)
+
+    run(main)
 
 
 def test_revisions_record_templates() -> None:
