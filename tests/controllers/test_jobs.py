@@ -152,6 +152,46 @@ def test_a_limit_per_index() -> None:
     assert "FailureTarget" in true_conditions(final)
 
 
+def test_the_last_failure_of_an_index_is_kept_until_it_is_tried_again() -> None:
+    """It holds the count of failures; each index waits for itself, longer each time."""
+
+    def ended(name: str, seconds_ago: int, failures: int, index: int = 0) -> Obj:
+        at = rfc3339(NOW - timedelta(seconds=seconds_ago))
+        annotations = {"batch.kubernetes.io/job-index-failure-count": str(failures)}
+        made = pod(name, "Failed", index=index, annotations=annotations)
+        made["status"]["containerStatuses"] = [{"state": {"terminated": {"finishedAt": at}}}]
+        return made
+
+    spec = {"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimitPerIndex": 3}
+    fresh = job({"startTime": rfc3339(NOW)}, backoffLimit=100, **spec)
+    early = plan(fresh, [ended("a", 15, 1), pod("b", index=1)], NOW)
+    assert (early.create, early.release) == ((), ()) and early.recheck_seconds == pytest.approx(5)
+    assert early.status is not None and not early.status["uncountedTerminatedPods"]
+    again = plan(fresh, [ended("a", 21, 1), pod("b", index=1)], NOW)
+    assert [(one.index, one.failures) for one in again.create] == [(0, 2)] and again.release == ()
+    replaced = plan(fresh, [ended("a", 21, 1), pod("b", index=1), pod("c", index=0)], NOW)
+    assert names(replaced.release) == ["a"]
+    assert replaced.status is not None and replaced.status["uncountedTerminatedPods"] == {"failed": ["a"]}
+    # The other index does not wait for it.
+    other = plan(fresh, [ended("a", 1, 0)], NOW)
+    assert [one.index for one in other.create] == [1]
+
+
+def test_kept_failures_count_towards_the_limit_and_at_the_end() -> None:
+    spec = {"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimitPerIndex": 3}
+    failed = [pod("a", "Failed", index=0), pod("b", "Failed", index=1)]
+    step = plan(job({"startTime": rfc3339(NOW)}, backoffLimit=1, **spec), failed, NOW)
+    assert true_conditions(step) == {"FailureTarget": "BackoffLimitExceeded"}
+    assert step.status is not None
+    counting = plan(job(step.status, backoffLimit=1, **spec), failed, NOW)
+    assert sorted(names(counting.release)) == ["a", "b"]
+    assert counting.status is not None
+    released = [pod("a", "Failed", index=0, tracked=False), pod("b", "Failed", index=1, tracked=False)]
+    final = plan(job(counting.status, backoffLimit=1, **spec), released, NOW)
+    assert final.status is not None and final.status["failed"] == 2
+    assert "Failed" in true_conditions(final)
+
+
 @pytest.mark.parametrize(
     ("rule", "condition", "failed"),
     [

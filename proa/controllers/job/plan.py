@@ -60,6 +60,7 @@ class _State:
     completed: set[int] = field(default_factory=set)
     failed_indexes: set[int] = field(default_factory=set)
     release: list[Obj] = field(default_factory=list)
+    held: dict[str, Obj] = field(default_factory=dict)  # failed pods that are kept, and not counted, for their index
     events: list[tuple[str, str, str]] = field(default_factory=list)
     verdict: tuple[str, str] | None = None  # a failure policy's reason and message
 
@@ -142,8 +143,11 @@ def _note_ended(state: _State) -> None:
     if state.indexed:
         state.completed = {one for one in parse(status.get("completedIndexes")) if one < indexes_max}
         state.failed_indexes = {one for one in parse(status.get("failedIndexes")) if one < indexes_max}
+    _hold(state, [pod for uid, pod in tracked.items() if uid not in waiting["failed"]])
     room = BATCH_MAX
     for uid, pod in tracked.items():
+        if uid in state.held:
+            continue
         if uid in waiting["succeeded"] or uid in waiting["failed"]:
             state.release.append(pod)
             continue
@@ -167,6 +171,26 @@ def _note_ended(state: _State) -> None:
         status["succeeded"] = len(state.completed)
         if spec.get("backoffLimitPerIndex") is not None:
             _fail_indexes(state, indexes_max)
+
+
+def _hold(state: _State, tracked: Sequence[Obj]) -> None:
+    """Keeps the last failed pod of an index that is to be tried again: it knows how often the index has failed."""
+    limit = state.job["spec"].get("backoffLimitPerIndex")
+    over = is_true(state.conditions, "FailureTarget") or is_true(state.conditions, "SuccessCriteriaMet")
+    if limit is None or not state.indexed or over:
+        return
+    settled = {index_of(pod) for pod in state.active} | state.completed | state.failed_indexes
+    last: dict[int, Obj] = {}
+    for pod in tracked:
+        index = index_of(pod)
+        if index is None or phase(pod) != "Failed" or index in settled:
+            continue
+        if index not in last or _failures(pod) >= _failures(last[index]):
+            last[index] = pod
+    for pod in last.values():
+        action, _ = judge(state.job, pod)
+        if action in (COUNT, IGNORE) and (action == IGNORE or _failures(pod) + 1 <= int(limit)):
+            state.held[uid_of(pod)] = pod
 
 
 def _judged(state: _State, pod: Obj) -> str:
@@ -221,11 +245,14 @@ def _decide(state: _State, suspended: bool) -> tuple[list[Obj], list[NewPod], fl
     terminating = sum(is_deleted(pod) and not is_finished(pod) for pod in state.pods)
     missing = wanted - len(state.active) - (terminating if _replaces_only_failed(state.job) else 0)
     duplicates = _duplicates(state)
-    wait_seconds = _backoff_seconds(state) if missing > 0 and not _limits_per_index(state) else 0.0
-    if missing <= 0 or wait_seconds > 0:
-        waits = [one for one in (wait_seconds or None, _until_deadline(state)) if one is not None]
-        return duplicates, [], min(waits, default=None)
-    return duplicates, _new_pods(state, missing), _until_deadline(state)
+    created: list[NewPod] = []
+    wait_seconds = 0.0
+    if missing > 0:
+        wait_seconds = 0.0 if _limits_per_index(state) else _backoff_seconds(state)
+        if not wait_seconds:
+            created, wait_seconds = _new_pods(state, missing)
+    waits = [one for one in (wait_seconds or None, _until_deadline(state)) if one is not None]
+    return duplicates, created, min(waits, default=None)
 
 
 def _limits_per_index(state: _State) -> bool:
@@ -247,7 +274,8 @@ def _failure(state: _State) -> tuple[str, str] | None:
     restarts = 0
     if (spec["template"].get("spec") or {}).get("restartPolicy") == "OnFailure":
         restarts = sum(_restarts(pod) for pod in state.active if phase(pod) in ("Running", "Pending"))
-    if state.count("failed") > limit or (restarts and restarts >= max(limit, 1)):
+    held = sum(judge(state.job, pod)[0] != IGNORE for pod in state.held.values())
+    if state.count("failed") + held > limit or (restarts and restarts >= max(limit, 1)):
         return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
     deadline = _until_deadline(state)
     if deadline is not None and deadline <= 0 and not spec.get("suspend"):
@@ -291,7 +319,7 @@ def _conclude(state: _State, failure: tuple[str, str] | None, success: tuple[str
     if not is_true(state.conditions, target):
         state.set(target, "True", *why)
     noted = state.status.get("uncountedTerminatedPods")
-    if noted or any(not is_finished(pod) for pod in state.pods):
+    if noted or state.held or any(not is_finished(pod) for pod in state.pods):
         return
     state.set(final, "True", *why)
     if failure:
@@ -352,21 +380,48 @@ def _duplicates(state: _State) -> list[Obj]:
     return found
 
 
-def _new_pods(state: _State, count: int) -> list[NewPod]:
+def _new_pods(state: _State, count: int) -> tuple[list[NewPod], float]:
+    """Returns pods to create, and how long an index that has failed has to wait for its turn (0: none does)."""
     if not state.indexed:
-        return [NewPod()] * count
+        return [NewPod()] * count, 0.0
     busy = {index_of(pod) for pod in state.active} | state.completed | state.failed_indexes
     if _replaces_only_failed(state.job):
         busy |= {index_of(pod) for pod in state.pods if not is_finished(pod)}
     free = (one for one in range(int(state.job["spec"].get("completions") or 0)) if one not in busy)
-    return [NewPod(index, _index_failures(state, index)) for index, _ in zip(free, range(count), strict=False)]
-
-
-def _index_failures(state: _State, index: int) -> int | None:
     if not _limits_per_index(state):
-        return None
-    failed = [pod for pod in state.pods if index_of(pod) == index and _has_failed(state.job, pod)]
+        return [NewPod(index) for index, _ in zip(free, range(count), strict=False)], 0.0
+    failed: dict[int | None, list[Obj]] = {}
+    for pod in state.pods:
+        if _has_failed(state.job, pod):
+            failed.setdefault(index_of(pod), []).append(pod)
+    made: list[NewPod] = []
+    waits: list[float] = []
+    for index in free:
+        if len(made) == count:
+            break
+        wait_seconds = _index_wait(failed.get(index, ()), state.now)
+        if wait_seconds > 0:
+            waits.append(wait_seconds)
+        else:
+            made.append(NewPod(index, _index_failures(state, failed.get(index, ()))))
+    return made, min(waits, default=0.0)
+
+
+def _index_failures(state: _State, failed: Sequence[Obj]) -> int:
     return max((_failures(pod) + (judge(state.job, pod)[0] != IGNORE) for pod in failed), default=0)
+
+
+def _index_wait(failed: Sequence[Obj], now: datetime) -> float:
+    """Returns how long an index waits after its last failure: as a Job does, by its own failures."""
+    if not failed:
+        return 0.0
+    last = max(failed, key=lambda pod: (_failures(pod), _ended_at(pod, now)))
+    return _delay(_failures(last) + 1, _ended_at(last, now), now)
+
+
+def _delay(failures: int, since: datetime, now: datetime) -> float:
+    delay: float = min(_BACKOFF_SECONDS_FIRST * 2 ** min(failures - 1, 10), _BACKOFF_SECONDS_MAX)
+    return max(0.0, float(delay) - (now - since).total_seconds())
 
 
 def _backoff_seconds(state: _State) -> float:
@@ -377,10 +432,7 @@ def _backoff_seconds(state: _State) -> float:
         if succeeded:
             break
         failures += 1
-    if not failures:
-        return 0.0
-    delay: float = min(_BACKOFF_SECONDS_FIRST * 2 ** min(failures - 1, 10), _BACKOFF_SECONDS_MAX)
-    return max(0.0, float(delay) - (state.now - ends[-1][0]).total_seconds())
+    return _delay(failures, ends[-1][0], state.now) if failures else 0.0
 
 
 def _ended_at(pod: Obj, now: datetime) -> datetime:
