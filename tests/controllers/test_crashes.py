@@ -18,7 +18,7 @@ import pytest
 from proa.client.informer import SharedInformers
 from proa.client.interface import Client, DeleteOptions, WatchEvent
 from proa.client.local import LocalClient
-from proa.client.resources import DAEMONSETS, DEPLOYMENTS, NODES, PODS, REPLICASETS, STATEFULSETS
+from proa.client.resources import DAEMONSETS, DEPLOYMENTS, JOBS, NODES, PODS, REPLICASETS, STATEFULSETS
 from proa.controllers.manager import Manager, service_account
 from proa.controllers.pods import is_active, is_ready
 from proa.meta.errors import StatusError
@@ -277,6 +277,58 @@ class SurgingDaemonSets(DaemonSets):
     surge = 1
 
 
+class Jobs(World):
+    """Every pod that ended is counted once; never more run than may; each index succeeds once."""
+
+    resource = JOBS
+    controllers = ("job",)
+    changes = 0.0
+    completions, parallelism = 7, 3
+
+    def __init__(self, cluster: Plane, seed: int) -> None:
+        super().__init__(cluster, seed)
+        self.ended: Counter[str] = Counter()
+
+    def spec(self) -> Obj:
+        template = self.template()
+        template["spec"]["restartPolicy"] = "Never"
+        counts = {"completions": self.completions, "parallelism": self.parallelism, "backoffLimit": 1000}
+        return {**counts, "template": template}
+
+    async def begin(self) -> None:
+        made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "w"}, "spec": self.spec()}
+        await self.cluster.client.create(JOBS, made, "ns")
+
+    async def live(self, share: float = 1.0) -> None:
+        for pod in await self.pods():
+            if is_active(pod) and self.random.random() < share:
+                phase = self.random.choice(("Succeeded", "Failed"))
+                self.ended[phase] += 1
+                await self.cluster.patch(PODS, name_of(pod), {"status": {"phase": phase}}, "ns", "status")
+
+    async def check(self) -> None:
+        active = [pod for pod in await self.pods() if is_active(pod)]
+        assert len(active) <= self.parallelism, "too many run"
+        indexes = Counter(
+            labels_of(pod).get("batch.kubernetes.io/job-completion-index", name_of(pod)) for pod in active
+        )
+        assert not indexes or max(indexes.values()) == 1, "an index runs twice"
+
+    async def settled(self) -> bool:
+        status = (await self.cluster.client.get(JOBS, "w", "ns")).get("status") or {}
+        if not any(one["type"] == "Complete" and one["status"] == "True" for one in status.get("conditions") or ()):
+            return False
+        counted = {"Succeeded": status.get("succeeded") or 0, "Failed": status.get("failed") or 0}
+        assert counted == {"Succeeded": self.completions, "Failed": self.ended["Failed"]}, (counted, self.ended)
+        assert not any(metadata(pod).get("finalizers") for pod in await self.pods())
+        return True
+
+
+class IndexedJobs(Jobs):
+    def spec(self) -> Obj:
+        return {**super().spec(), "completionMode": "Indexed", "backoffLimitPerIndex": 500}
+
+
 @asynccontextmanager
 async def manager(world: World) -> AsyncIterator[Manager]:
     """A controller manager with an eye of its own, which dies with the block."""
@@ -318,7 +370,7 @@ async def storm(world: World) -> None:
             await world.live()
             return await world.settled()
 
-        await world.cluster.until(calm, 300)
+        await world.cluster.until(calm, 3000)
         await asyncio.sleep(60)
         assert await world.settled() and world.broken is None
 
@@ -328,8 +380,11 @@ def serves(world: World) -> bool:
     return bool(getattr(world, "full", True) and getattr(world, "served", True))
 
 
+KINDS = [ReplicaSets, Deployments, StatefulSets, DaemonSets, SurgingDaemonSets, Jobs, IndexedJobs]
+
+
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("kind", [ReplicaSets, Deployments, StatefulSets, DaemonSets, SurgingDaemonSets])
+@pytest.mark.parametrize("kind", KINDS)
 def test_promises_are_kept(kind: type[World], seed: int) -> None:
     kills = 0
 
@@ -339,7 +394,7 @@ def test_promises_are_kept(kind: type[World], seed: int) -> None:
             world = kind(cluster, seed)
             await storm(world)
             kills = world.kills
-            assert world.version or world.resource == REPLICASETS
+            assert world.version or world.resource in (REPLICASETS, JOBS)
             assert all(metadata(pod)["labels"]["app"] == "a" for pod in await world.pods())
 
     run(main)
