@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from proa.kubelet.simulated import SimulatedNodes
 from proa.kubelet.simulated.loading import load
+from proa.kubelet.simulated.plan import Step
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, copy_object
 from proa.testing import FOREVER, Cluster, Group, Life, NodeTemplate, Pull, Run, Uniform
@@ -351,6 +353,62 @@ def test_a_node_s_lease_goes_with_it(zones: Cluster) -> None:
         zones.get("nodes", "simulated-0")
     with pytest.raises(StatusError):
         zones.get("leases", "simulated-0", "kube-node-lease")
+
+
+# ---------------------------------------------------------------- the simulator itself
+
+
+def test_another_simulator_goes_on_where_the_first_one_was() -> None:
+    crash = Life(labels={"app": "crash"}, run_seconds=1, exit_code=1)
+    slow = Life(labels={"app": "slow"}, pulls=[Pull(seconds=1, error="denied"), Pull(seconds=60)], ready_seconds=5)
+    with Cluster(nodes=2, lives=[crash, slow]) as cluster:
+        for name in ("crash", "slow", "quick"):
+            cluster.create(pod(name))
+        cluster.advance(20)
+        before = {one["metadata"]["name"]: one["status"] for one in cluster.list("pods", "default")}
+        assert before["crash"]["containerStatuses"][0]["restartCount"] == 2
+        cluster.run(cluster.simulated.stop())
+        cluster.advance(10)
+        second = SimulatedNodes(
+            cluster.client, cluster._informers, cluster.clock, [Group(NodeTemplate(), 2)], [crash, slow]
+        )
+        cluster.run(second.start())
+        cluster.advance(5)
+        after = {one["metadata"]["name"]: one["status"] for one in cluster.list("pods", "default")}
+        assert after["quick"] == before["quick"] and after["crash"]["podIP"] == before["crash"]["podIP"]
+        # The third start fell due while nobody was there; it and the end of that run happened when they should have.
+        terminated = after["crash"]["containerStatuses"][0]["lastState"]["terminated"]
+        assert after["crash"]["containerStatuses"][0]["restartCount"] == 3 and terminated["exitCode"] == 1
+        cluster.advance(60)
+        assert cluster.get("pods", "slow")["status"]["phase"] == "Running"
+        told = [one for one in cluster.list("events", "default") if one["involvedObject"]["name"] == "slow"]
+        assert {one["reason"]: one["count"] for one in told if one["reason"] in ("Pulling", "Started")} == {
+            "Pulling": 2,
+            "Started": 1,
+        }
+        cluster.run(second.stop())
+
+
+def test_a_pod_that_names_its_node_itself() -> None:
+    with Cluster(nodes=1) as cluster:
+        cluster.create(pod("p", nodeName="simulated-0"))
+        cluster.wait(lambda: cluster.get("pods", "p")["status"]["phase"] == "Running")
+        assert cluster.get("pods", "p")["status"]["containerStatuses"][0]["ready"]
+
+
+def test_a_disruption_that_is_noted_at_the_same_time_is_not_lost() -> None:
+    with Cluster(nodes=1) as cluster:
+        cluster.create(pod("p"))
+        cluster.wait(lambda: cluster.get("pods", "p")["status"]["phase"] == "Running")
+        stale = cluster.get("pods", "p")
+        noted = {"type": "DisruptionTarget", "status": "True", "reason": "Test"}
+        status = {**stale["status"], "conditions": [*stale["status"]["conditions"], noted]}
+        cluster.update({**stale, "status": status}, "status")
+        # What the node says of a pod that it does not know the newest of does not count; it will say it again.
+        step = Step(status={**stale["status"], "phase": "Failed"})
+        cluster.run(cluster.simulated._carry_out(stale, step, {}))
+        found = cluster.get("pods", "p")["status"]
+        assert found["conditions"][-1]["type"] == "DisruptionTarget" and found["phase"] == "Running"
 
 
 # ---------------------------------------------------------------- the example

@@ -32,7 +32,7 @@ from proa.kubelet.simulated.nodes import (
 from proa.kubelet.simulated.outages import FAIL, Outage
 from proa.kubelet.simulated.telling import Telling
 from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, name_of, uid_of
+from proa.meta.objects import Obj, name_of, resource_version_of, uid_of
 from proa.util.clock import Clock, rfc3339_micro
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class Tending:
         self._heard_again: set[str] = set()
         self._status_seconds = max(STATUS_SECONDS, len(self.numbers) * STATUS_SECONDS_PER_NODE)
         self._status_due: dict[str, float] = {}
+        self._written: dict[str, int] = {}  # the revisions of statuses of which the watch has not told yet
         self._queue: WorkQueue[str] = WorkQueue("simulated nodes")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -205,8 +206,11 @@ class Tending:
             return
         name = name_of(new)
         self._heed(name, new)
-        # Somebody who has not heard of the node in time says that it is Unknown: it is not.
-        if not self.is_silent(name) and not self._is_shown(name, new):
+        # Somebody who has not heard of the node in time says that it is Unknown: it is not. What it looked like before
+        # its status was written says nothing.
+        if self.is_silent(name) or self._is_shown(name, new):
+            self._written.pop(name, None)
+        elif int(resource_version_of(new) or 0) >= self._written.get(name, 0):
             self._queue.add(name)
 
     def _is_shown(self, name: str, node: Obj) -> bool:
@@ -247,7 +251,8 @@ class Tending:
         boots = self._boots(name)
         if boots:
             status["nodeInfo"] = node_info(name, boots)
-        await self._client.patch(NODES, name, {"status": status}, subresource="status")
+        written = await self._client.patch(NODES, name, {"status": status}, subresource="status")
+        self._written[name] = int(resource_version_of(written) or 0)
         self._status_due[name] = self._clock.monotonic() + self._status_seconds
         self._tell_transitions(name, before, after)
 
