@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conformance.conftest import APPLY, MERGE, Api
+from tests.cluster.conformance.operations import replace, until
 from tests.cluster.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -70,27 +71,22 @@ def operated(api: Api, plural: str, make: Any, change: tuple[str, ...]) -> None:
     assert [item["metadata"]["name"] for item in listed["items"]] == names
     with api.watch(f"{selected}&resourceVersion={listed['metadata']['resourceVersion']}") as events:
         patched = api.patch(one, {"metadata": {"annotations": {"patched": "true"}}}, kind=MERGE).ok()
-        event = next(events)
-        assert (event["type"], event["object"]["metadata"]["annotations"]) == ("MODIFIED", {"patched": "true"})
-        changed = api.get(one).ok()
-        holder = changed["spec"]
-        for key in change[:-1]:
-            holder = holder[key]
-        holder[change[-1]] = number = holder[change[-1]] - 1
-        changed["metadata"]["annotations"]["updated"] = "true"
-        updated = api.put(one, changed).ok()
+        assert until(events, "MODIFIED", names[0], "patched")["metadata"]["annotations"] == {"patched": "true"}
+
+        def lower(changed: Any) -> None:
+            holder = changed["spec"]
+            for key in change[:-1]:
+                holder = holder[key]
+            holder[change[-1]] -= 1
+            changed["metadata"]["annotations"]["updated"] = "true"
+
+        updated = replace(api, one, lower)
         assert updated["metadata"]["annotations"] == {"patched": "true", "updated": "true"}
         assert updated["metadata"]["generation"] == patched["metadata"]["generation"] + 1
-        event = next(events)
-        holder = event["object"]["spec"]
-        for key in change[:-1]:
-            holder = holder[key]
-        assert (event["type"], holder[change[-1]]) == ("MODIFIED", number)
+        assert until(events, "MODIFIED", names[0], "updated")["spec"] == updated["spec"] != patched["spec"]
         status_of(api, one, created["apiVersion"], created["kind"], plural, names[0])
         api.delete(one).ok()
-        while event["type"] != "DELETED":
-            event = next(events)
-        assert event["object"]["metadata"]["name"] == names[0]
+        until(events, "DELETED", names[0])
     api.get(one).failed(404, "NotFound")
     assert len(api.get(selected).ok()["items"]) == 2
     api.delete(selected).ok()
@@ -105,10 +101,12 @@ def status_of(api: Api, one: str, version: str, kind: str, plural: str, name: st
     body["status"] = {"conditions": [condition | {"type": "Patched"}]}
     applied = api.patch(f"{one}/status?fieldManager=e2e&force=true", body, kind=APPLY).ok()
     assert "Patched" in [item["type"] for item in applied["status"]["conditions"]]
-    current = api.get(f"{one}/status").ok()
-    current["status"]["conditions"].append(condition | {"type": "Updated"})
-    current["spec"] = {}
-    updated = api.put(f"{one}/status", current).ok()
+
+    def more(current: Any) -> None:
+        current["status"]["conditions"].append(condition | {"type": "Updated"})
+        current["spec"] = {}
+
+    updated = replace(api, f"{one}/status", more)
     assert "Updated" in [item["type"] for item in updated["status"]["conditions"]]
     assert updated["spec"], "a write of the status leaves the rest"
 

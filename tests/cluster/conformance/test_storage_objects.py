@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.conformance.conftest import JSON_PATCH, MERGE, STRATEGIC, Api
 from tests.cluster.conformance.objects import BUSYBOX, core
+from tests.cluster.conformance.operations import replace
 from tests.cluster.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -57,15 +58,7 @@ class Kind:
 
     def update(self, name: str, change: Callable[[Body], None], subresource: str = "") -> Body:
         """Puts the object as `change` makes it; again if somebody was faster."""
-        path = f"{self.path}/{name}{subresource}"
-
-        def attempt() -> Any:
-            wanted = self.api.get(path).ok()
-            change(wanted)
-            reply = self.api.put(path, wanted)
-            return None if reply.status == 409 else reply.ok()
-
-        found: Body = eventually(attempt)
+        found: Body = replace(self.api, f"{self.path}/{name}{subresource}", change)
         return found
 
     def update_label(self, name: str, key: str, value: str) -> None:
