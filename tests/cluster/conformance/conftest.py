@@ -28,6 +28,7 @@ from tests.cluster.conftest import RunningCluster, build_images, proa
 from tests.cluster.waiting import eventually
 
 if TYPE_CHECKING:
+    from tests.cluster.conformance.fleet import Fleet
     from tests.cluster.conformance.network_pods import Net
 
 REQUEST_SECONDS_MAX = 60
@@ -177,6 +178,19 @@ def net(cluster: RunningCluster, api: Api) -> Iterator[Net]:
     yield made
     if not kept:
         api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def restarting(cluster: RunningCluster, api: Api) -> Iterator[Fleet]:
+    """A pod named `liveness` that is restarted with growing pauses: begun early, looked at late."""
+    from tests.cluster.conformance.fleet import launched, shell
+
+    probe = {"exec": {"command": ["cat", "/tmp/health"]}, "periodSeconds": 1, "failureThreshold": 1}
+    script = "touch /tmp/health; sleep 2; rm /tmp/health; sleep 600"
+    # Tests that drive all pods from a node must not end it.
+    spec = {"restartPolicy": "Always", "tolerations": [{"operator": "Exists"}]}
+    with launched(cluster, api, shell("liveness", script, livenessProbe=probe, pod=spec)) as fleet:
+        yield fleet
 
 
 @pytest.fixture(scope="session")

@@ -123,8 +123,11 @@ class Fleet:
 
     def run(self, name: str, script: str, container: str = "main") -> str:
         """Runs a shell script in a container; returns what it printed."""
-        command = ("exec", name, "-c", container, "--", "sh", "-c", script)
-        return self.cluster.kubectl("-n", self.namespace, *command)
+        return self.execute(name, "sh", "-c", script, container=container)
+
+    def execute(self, name: str, *command: str, container: str = "main") -> str:
+        """Runs a command in a container; returns what it printed."""
+        return self.cluster.kubectl("-n", self.namespace, "exec", name, "-c", container, "--", *command)
 
     def delete(self, name: str, **options: Any) -> None:
         """Deletes the pod and waits until it is gone."""

@@ -17,11 +17,12 @@ DONE = (
     "apps/",
     "architecture/",
     "auth/",
-    "common/storage/",
+    "common/",
     "dra/",
     "instrumentation/",
     "kubectl/",
     "network/",
+    "node/",
     "scheduling/",
     "storage/",
 )

@@ -15,7 +15,7 @@ from tests.cluster.conformance.objects import config_map, core
 from tests.cluster.conftest import RunningCluster, proa
 from tests.cluster.waiting import eventually
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("restarting")]
 
 ENTRYPOINT = "docker.io/library/entrypoint:latest"
 # Any printable ASCII but "=" may begin a variable's name.
