@@ -200,7 +200,7 @@ def test_writable_root(fleet: Fleet) -> None:
 
 
 @pytest.mark.behaviour(
-    "[sig-node] Security Context When creating containers with AllowPrivilegeEscalation should not allow privilege "
+    "[sig-node] Security Context when creating containers with AllowPrivilegeEscalation should not allow privilege "
     "escalation when false [LinuxOnly]"
 )
 def test_no_privilege_escalation(fleet: Fleet) -> None:
