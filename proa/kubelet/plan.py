@@ -102,7 +102,8 @@ class Memory:
     """What the worker remembers: probe results by container id, refusals by container name, and a final verdict.
 
     The sandbox is made while volumes are being made, but not once one was refused; containers wait for all volumes.
-    `rejected` is set for a pod that the node did not admit or had to evict: (reason, message).
+    `rejected` is set for a pod that the node did not admit or had to evict: (reason, message). `replaced` are ids of
+    containers that were ended only for others to take their place, whatever the restart policy says.
     """
 
     health: Mapping[str, Health] = field(default_factory=dict)
@@ -111,6 +112,7 @@ class Memory:
     volumes_ready: bool = True
     volumes_refused: bool = False
     rejected: tuple[str, str] | None = None
+    replaced: frozenset[str] = frozenset()
 
 
 # ---------------------------------------------------------------- what to do
@@ -137,12 +139,16 @@ class StartContainer:
 
 @dataclass(frozen=True, slots=True)
 class KillContainer:
-    """Runs the preStop hook, then stops; `until` is when the grace period ends, in seconds since the epoch."""
+    """Runs the preStop hook, then stops; `until` is when the grace period ends, in seconds since the epoch.
+
+    `replace`: another container takes its place, whatever the restart policy says.
+    """
 
     id: str
     name: str
     message: str
     until: float
+    replace: bool = False
 
 
 Action = CreateSandbox | StopSandbox | StartContainer | KillContainer
@@ -172,7 +178,7 @@ def plan(pod: Obj, observed: Observed, memory: Memory, now: float, hashes: Mappi
     verdict = memory.rejected or _deadline_passed(pod, now)
     if is_deleted(pod) or is_terminal(pod) or verdict:
         return _terminate(pod, observed, now, verdict)
-    if _finished(pod, observed):
+    if _finished(pod, observed, memory):
         return _terminate(pod, observed, now, None)
     if observed.ready_sandbox is None:
         return _without_sandbox(pod, observed, memory, now)
@@ -216,17 +222,21 @@ def _deadline_passed(pod: Obj, now: float) -> tuple[str, str] | None:
     return None
 
 
-def _finished(pod: Obj, observed: Observed) -> bool:
+def _is_over(pod: Obj, container: ContainerSpec, latest: Container | None, memory: Memory) -> bool:
+    """Tells whether the container has ended and none will be started in its place."""
+    if latest is None or latest.state != EXITED or latest.id in memory.replaced:
+        return False
+    return not restarts(pod, container, latest.exit_code)
+
+
+def _finished(pod: Obj, observed: Observed, memory: Memory) -> bool:
     """Tells whether every main container has ended for good, or an init container failed for good."""
     for container in by_kind(pod, INIT):
         latest = observed.latest(container.name)
-        if latest and latest.state == EXITED and latest.exit_code and not restarts(pod, container, latest.exit_code):
+        if latest and latest.exit_code and _is_over(pod, container, latest, memory):
             return True
-    mains = [(container, observed.latest(container.name)) for container in by_kind(pod, MAIN)]
-    return bool(mains) and all(
-        latest is not None and latest.state == EXITED and not restarts(pod, container, latest.exit_code)
-        for container, latest in mains
-    )
+    mains = by_kind(pod, MAIN)
+    return bool(mains) and all(_is_over(pod, one, observed.latest(one.name), memory) for one in mains)
 
 
 def _terminate(pod: Obj, observed: Observed, now: float, verdict: tuple[str, str] | None) -> Plan:
@@ -336,7 +346,7 @@ class _Run:
             # Made but never started: a start that failed, or an agent that died in between.
             self._start(container, current)
         elif current.state == EXITED:
-            if restarts(self.pod, container, current.exit_code):
+            if not _is_over(self.pod, container, current, self.memory):
                 self._start(container, current)
         else:
             self._examine(container, current)
@@ -345,27 +355,36 @@ class _Run:
         """A running container goes when it fails a probe or no longer is what the pod says."""
         health = self._health(current)
         grace = grace_seconds(self.pod)
-        wanted = self.hashes.get(container.name)
+        changed = self._changed(current)
         if current.state == UNKNOWN:
             message = f"Container {container.name} is in unknown state, try killing it before restart"
-        elif wanted is not None and current.annotations.get(CONTAINER_HASH, wanted) != wanted:
+        elif changed:
             message = f"Container {container.name} definition changed, will be restarted"
         elif health.failed:
             message = f"Container {container.name} failed {health.failed} probe, will be restarted"
             grace = grace if health.failed_grace_seconds is None else health.failed_grace_seconds
         else:
             return
-        if health.failed and not restarts(self.pod, container, 137):
+        replace = changed or current.state == UNKNOWN
+        if not replace and not restarts(self.pod, container, 137):
             message = f"Container {container.name} failed {health.failed} probe"
         until = self.now + max(GRACE_SECONDS_MIN, grace)
-        self.actions.append(KillContainer(current.id, container.name, message, until))
+        self.actions.append(KillContainer(current.id, container.name, message, until, replace))
+
+    def _changed(self, current: Container) -> bool:
+        """Tells whether the pod no longer asks for what this container was made from."""
+        wanted = self.hashes.get(current.name)
+        return wanted is not None and current.annotations.get(CONTAINER_HASH, wanted) != wanted
 
     def _start(self, container: ContainerSpec, previous: Container | None) -> None:
         name = container.name
         attempt, step, due = 0, 0, 0.0
         if previous is not None:
             attempt = restart_count(previous) + 1
-            step, wait_seconds = restart_step(previous)
+            # What another container did says nothing of this one: a new image does not wait.
+            step, wait_seconds = (1, 0.0) if self._changed(previous) else restart_step(previous)
+            if previous.id in self.memory.replaced:
+                wait_seconds = 0.0
             due = previous.finished_at / NANO + wait_seconds
             if previous.state == CREATED:
                 attempt, step, due = restart_count(previous), int(previous.annotations.get(BACKOFF_STEP) or 0), 0.0

@@ -91,13 +91,17 @@ def _refused(pod: Obj, others: Iterable[Obj], node: Obj | None) -> tuple[str, st
     return ("Deferred", rejected[1].removeprefix("Pod was rejected: ")) if rejected else None
 
 
-def resize_conditions(pod: Obj, plan: ResizePlan, resizing: bool) -> list[Obj]:
-    """Returns the conditions PodResizePending and PodResizeInProgress that hold, without times."""
+def resize_conditions(pod: Obj, plan: ResizePlan, resizing: bool, failure: str = "") -> list[Obj]:
+    """Returns the conditions PodResizePending and PodResizeInProgress that hold, without times.
+
+    `failure` is why what is to be done could not be done when it was last tried.
+    """
     generation = metadata(pod).get("generation")
     shown: list[Obj] = []
     if plan.pending:
         reason, message = plan.pending
         shown.append({"type": "PodResizePending", "status": "True", "reason": reason, "message": message})
     if resizing or plan.update or plan.restart:
-        shown.append({"type": "PodResizeInProgress", "status": "True"})
+        error = {"reason": "Error", "message": failure} if failure else {}
+        shown.append({"type": "PodResizeInProgress", "status": "True", **error})
     return [{**one, "observedGeneration": generation} if generation else one for one in shown]

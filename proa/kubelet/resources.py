@@ -39,6 +39,12 @@ def amounts(resources: Obj | None, kind: str) -> dict[str, str]:
     return {**limits, **(resources.get("requests") or {})}
 
 
+def memory_limit(resources: Obj | None) -> int | None:
+    """The memory limit in bytes; None if there is none."""
+    limit = amounts(resources, "limits").get("memory")
+    return parse(limit).value if limit else None
+
+
 def linux_resources(pod: Obj, container: ContainerSpec, memory_capacity_bytes: int) -> dict[str, Any]:
     """Returns CRI's LinuxContainerResources for a container."""
     resources = container.spec.get("resources")

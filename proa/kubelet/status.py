@@ -39,7 +39,8 @@ class Surroundings:
     """What a status needs beside the pod: the node's addresses, the runtime's name, messages that containers left.
 
     `messages` are termination messages by container id; `starting` the containers whose start (with its postStart hook)
-    is under way. `resources` is what running containers have, by container id; `resize` the conditions of a resize.
+    is under way. `resources` is what running containers have, by container id; `resize` the conditions of a resize, and
+    `resize_pending` says that the node has not (yet) set aside what the pod now asks for.
     """
 
     host_ips: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class Surroundings:
     starting: frozenset[str] = frozenset()
     resources: Mapping[str, Obj] = field(default_factory=dict)
     resize: Sequence[Obj] = ()
+    resize_pending: bool = False
 
 
 def pod_status(pod: Obj, observed: Observed, plan: Plan, memory: Memory, around: Surroundings, now: datetime) -> Obj:
@@ -68,7 +70,7 @@ def pod_status(pod: Obj, observed: Observed, plan: Plan, memory: Memory, around:
         ]
         if made:
             status[key] = made
-    phase = before["phase"] if is_terminal(pod) else _phase(pod, status, plan)
+    phase = before["phase"] if is_terminal(pod) else _phase(pod, status, plan, _being_replaced(pod, observed, memory))
     verdict = plan.verdict
     if not is_terminal(pod) and verdict and plan.gone:
         phase = "Failed"
@@ -120,7 +122,13 @@ def _has_initialized(pod: Obj, observed: Observed, memory: Memory) -> bool:
     return True
 
 
-def _phase(pod: Obj, status: Obj, plan: Plan) -> str:
+def _being_replaced(pod: Obj, observed: Observed, memory: Memory) -> frozenset[str]:
+    """The main containers that were ended for others to take their place, by name: the pod goes on running."""
+    latest = {one.name: observed.current(one.name) for one in by_kind(pod, MAIN)} if memory.replaced else {}
+    return frozenset(name for name, one in latest.items() if one and one.id in memory.replaced)
+
+
+def _phase(pod: Obj, status: Obj, plan: Plan, replaced: frozenset[str]) -> str:
     policy = restart_policy(pod)
     pending, failed, sidecars_running = 0, 0, 0
     sidecars = {one.name for one in by_kind(pod, SIDECAR)}
@@ -141,6 +149,9 @@ def _phase(pod: Obj, status: Obj, plan: Plan) -> str:
     running = waiting = stopped = succeeded = 0
     for one in status.get("containerStatuses") or []:
         state, last = one["state"], one.get("lastState") or {}
+        if one["name"] in replaced and not plan.terminating:
+            running += 1
+            continue
         running += "running" in state
         if "terminated" in state:
             stopped += 1
@@ -262,7 +273,7 @@ def _container_status(
         status["containerID"] = _container_id(latest, around)
         status["restartCount"] = restart_count(latest)
         earlier = history[1] if len(history) > 1 else None
-        _set_state(status, container, latest, earlier, waiting, plan, around)
+        _set_state(status, container, latest, earlier, waiting, plan, memory, around)
         health = memory.health.get(latest.id) or Health()
         running = latest.state == RUNNING and "running" in status["state"]
         status["started"] = running and health.started and name not in around.starting
@@ -283,10 +294,14 @@ def _set_state(
     earlier: Container | None,
     waiting: tuple[str, str] | None,
     plan: Plan,
+    memory: Memory,
     around: Surroundings,
 ) -> None:
     if latest.state == EXITED:
         state = {"terminated": _terminated(latest, around)}
+        if latest.id in memory.replaced:
+            # The API lets nothing follow an end that the restart policy has no restart for.
+            waiting = waiting or ("ContainerCreating", "")
         if waiting and not plan.terminating:
             status["state"], status["lastState"] = {"waiting": _waiting(waiting)}, state
             return

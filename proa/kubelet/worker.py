@@ -18,7 +18,7 @@ from proa.client.interface import DeleteOptions
 from proa.client.resources import PODS
 from proa.kubelet import cgroups, launch
 from proa.kubelet.admit import rejection
-from proa.kubelet.configs import container_hash, pod_cgroup, resources_mark
+from proa.kubelet.configs import container_hash
 from proa.kubelet.context import Context
 from proa.kubelet.cri.types import EXITED, RUNNING, Container, RuntimeFailure
 from proa.kubelet.eviction import EVICTED
@@ -39,11 +39,11 @@ from proa.kubelet.plan import (
     plan,
     restart_count,
 )
-from proa.kubelet.podspec import container_named, containers_of, is_terminal, qos_class
+from proa.kubelet.podspec import container_named, containers_of, is_terminal
 from proa.kubelet.probes import ContainerProbes, told
 from proa.kubelet.report import StatusReport
-from proa.kubelet.resize import ResizePlan, plan_resize, resize_conditions
-from proa.kubelet.resources import linux_resources
+from proa.kubelet.resize import resize_conditions
+from proa.kubelet.resizing import Resizing
 from proa.kubelet.status import Surroundings, pod_status
 from proa.kubelet.volumes.manager import VolumeError
 from proa.kubelet.volumes.payload import downward_mark, references_of
@@ -73,15 +73,15 @@ class PodWorker:
         self._refusals: dict[str, Refusal] = {}
         self._sandbox_refusal: Refusal | None = None
         self._rejected: tuple[str, str] | None = None
+        self._replaced: frozenset[str] = frozenset()
         self._admitted = False
         self._volume_paths: dict[str, Path] | None = None
         self._volumes_dirty = True
         self._volumes_retry_at = 0.0
         self._volumes_delay = _VOLUME_RETRY_SECONDS_FIRST
         self._probes: dict[str, ContainerProbes] = {}
-        self._resize_plan = ResizePlan()
+        self._resizing = Resizing(context)
         self._messages: dict[str, str] = {}
-        self._resized: dict[str, str] = {}
         self._told_waiting: set[tuple[str, str]] = set()
         self._retry_at: float | None = None
         self._report = StatusReport(context)
@@ -185,8 +185,8 @@ class PodWorker:
         self._sync_probes(pod, observed)
         self._read_messages(observed)
         hashes = {one.name: container_hash(one.spec) for one in containers_of(pod)}
-        self._resize_plan = plan_resize(pod, observed, self._resized, self._others, self.context.node())
-        hashes.update(dict.fromkeys(self._resize_plan.restart, "resized"))
+        resize = self._resizing.look(pod, observed, self._others)
+        hashes.update(dict.fromkeys(resize.restart, "resized"))
         decided = plan(pod, observed, self._memory(), now, hashes)
         if not (is_terminal(pod) and decided.gone):
             self._report.put(pod, self._status(pod, observed, decided))
@@ -197,17 +197,16 @@ class PodWorker:
                 return await self._finish(pod, observed)
         else:
             self._sync_volumes(pod, now)
-            if self._resize_plan.update:
-                self._begin(("resize",), self._resize(pod, self._resize_plan))
+            if self._resizing.is_due(pod, bool(self._replaced)):
+                self._begin(("resize",), self._resizing.carry_out(pod))
         for action in decided.actions:
             self._dispatch(action, pod, observed)
         self._collect(observed)
-        moments = [decided.wake_at, self._retry_at, self._volumes_due(), self._renew_at(decided)]
+        moments = [decided.wake_at, self._retry_at, self._volumes_due()]
+        if not decided.terminating:
+            moments += [self._resizing.retry_at, self.context.volumes.renew_at(self.uid)]
         self._retry_at = None
         return min((moment for moment in moments if moment is not None), default=None)
-
-    def _renew_at(self, decided: Plan) -> float | None:
-        return None if decided.terminating else self.context.volumes.renew_at(self.uid)
 
     def _memory(self) -> Memory:
         return Memory(
@@ -217,6 +216,7 @@ class PodWorker:
             volumes_ready=self._volume_paths is not None,
             volumes_refused=self._volume_paths is None and self._volumes_retry_at > 0,
             rejected=self._rejected,
+            replaced=self._replaced,
         )
 
     def _admit(self, pod: Obj, observed: Observed) -> None:
@@ -241,13 +241,17 @@ class PodWorker:
         return self._admitted and self._rejected is None and not self._removed_from_api and not is_terminal(self._pod)
 
     def _status(self, pod: Obj, observed: Observed, decided: Plan) -> Obj:
+        resize = self._resizing.plan
         around = Surroundings(
             host_ips=self.context.facts().host_ips,
             runtime_name=self.context.runtime_name,
             messages=self._messages,
             starting=frozenset(key[1] for key in self._operations if key[0] == "start"),
-            resources=self._resize_plan.actual,
-            resize=resize_conditions(pod, self._resize_plan, ("resize",) in self._operations),
+            resources=resize.actual,
+            resize_pending=resize.pending is not None,
+            resize=resize_conditions(
+                pod, resize, ("resize",) in self._operations or bool(self._replaced), self._resizing.failure
+            ),
         )
         return pod_status(pod, observed, decided, self._memory(), around, self.context.clock.now())
 
@@ -277,6 +281,8 @@ class PodWorker:
                 paths = self._volume_paths or {}
                 self._begin(("start", action.name), launch.start_container(context, pod, action, observed, paths))
             case KillContainer():
+                if action.replace:
+                    self._replaced |= {action.id}
                 known = self._kill_until.get(action.id)
                 if ("kill", action.id) in self._operations:
                     if known is None or action.until > known - _RETRY_SECONDS:
@@ -358,7 +364,7 @@ class PodWorker:
             self._volumes_retry_at = self.context.seconds() + self._volumes_delay
             self._volumes_delay = min(_VOLUME_RETRY_SECONDS_MAX, self._volumes_delay * 2)
 
-    # ------------------------------------------------------------ probes, messages, resources
+    # ------------------------------------------------------------ probes and messages
 
     def _sync_probes(self, pod: Obj, observed: Observed) -> None:
         wanted: dict[str, Container] = {}
@@ -416,21 +422,7 @@ class PodWorker:
                 file = launch.termination_file(self.context, self.uid, one.name, restart_count(one))
                 self._messages[one.id] = termination_message(one, file)
         self._messages = {key: text for key, text in self._messages.items() if key in present}
-
-    async def _resize(self, pod: Obj, resize: ResizePlan) -> None:
-        """Gives running containers the resources that the pod now says."""
-        settings = self.context.settings
-        cgroup = pod_cgroup(pod, qos_class(pod), settings.cgroup_root)
-        if settings.manage_cgroups:
-            # The pod's own limit must not be below its containers', neither before nor after.
-            cgroups.raise_limits(cgroup, pod)
-        for container, current in resize.update:
-            linux = linux_resources(pod, container, settings.memory_capacity_bytes)
-            linux.pop("oom_score_adj", None)
-            await self.context.runtime.update_resources(current.id, linux)
-            self._resized[current.id] = resources_mark(container.spec)
-        if settings.manage_cgroups:
-            cgroups.make_pod(cgroup, pod)
+        self._replaced &= {history[0].id for history in observed.containers.values() if history}
 
     # ------------------------------------------------------------ clearing away
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -88,8 +89,23 @@ def fleet(cluster: RunningCluster, api: Api) -> Iterator[Fleet]:
         pod_of(name, *containers_with(case.before), restartPolicy="OnFailure", os={"name": "linux"})
         for name, case in CASES.items()
     ]
-    with launched(cluster, api, *pods) as made:
+    with launched(cluster, api, *pods, *replaceable()) as made:
         yield made
+
+
+def replaceable() -> list[Obj]:
+    """Pods whose container is to be replaced, whatever their restart policies say of its end."""
+    gently = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.2; done")
+    policy = [
+        {"resourceName": "cpu", "restartPolicy": "NotRequired"},
+        {"resourceName": "memory", "restartPolicy": "RestartContainer"},
+    ]
+    resized = container("c1", *gently, resources=exactly(0, CPU, MEMORY), resizePolicy=policy)
+    return [
+        pod_of("restarted", resized, restartPolicy="OnFailure"),
+        pod_of("new-image", container("c1", *gently)),
+        pod_of("too-little", container("c1", resources=exactly(0, CPU, MEMORY))),
+    ]
 
 
 # ---------------------------------------------------------------- what must hold
@@ -201,3 +217,44 @@ def test_replace(api: Api, fleet: Fleet) -> None:
     assert resources_of(updated["spec"]["containers"]) == case.after
     check_settled(fleet, "replaced", case.after)
     assert api.get(fleet.path("replaced") + "/resize").ok() == fleet.get("replaced")
+
+
+def test_a_resize_may_restart(fleet: Fleet) -> None:
+    """Memory by a restart, CPU without; the status says so both times, and the pod never ends."""
+    name, more_cpu = "restarted", exactly(0, MORE_CPU, MEMORY)
+    check_settled(fleet, name, (exactly(0, CPU, MEMORY),))
+    resize(fleet, name, (more_cpu,))
+    check_settled(fleet, name, (more_cpu,))
+    both = exactly(0, MORE_CPU, MORE_MEMORY)
+    resize(fleet, name, (both,))
+    fleet.until(name, lambda pod: resources_of(pod["status"]["containerStatuses"]) == (both,) and is_ready(pod))
+    status = fleet.container(name, "c1")
+    assert status["restartCount"] == 1 and status["lastState"]["terminated"]["exitCode"] == 0
+    check_cgroups(fleet, name, (both,))
+
+
+def test_a_new_image_replaces_the_container(fleet: Fleet) -> None:
+    """Also under a policy of no restarts: it is not the container that ended."""
+    fleet.ready("new-image")
+    image = {"spec": {"containers": [{"name": "c1", "image": "docker.io/library/busybox"}]}}
+    fleet.api.patch(fleet.path("new-image"), image, STRATEGIC).ok()
+    pod = fleet.until(
+        "new-image",
+        lambda pod: pod["status"]["containerStatuses"][0]["restartCount"] == 1 and is_ready(pod),
+        what="not replaced",
+    )
+    assert pod["status"]["phase"] == "Running"
+
+
+def test_no_memory_limit_below_what_is_used(fleet: Fleet) -> None:
+    """It would end the container: the resize goes on until it is taken back, and says why."""
+    name, before = "too-little", (exactly(0, CPU, MEMORY),)
+    check_settled(fleet, name, before)
+    resize(fleet, name, (needs(CPU, CPU, "10Ki", "10Ki"),))
+    pod = fleet.until(name, lambda pod: condition(pod, "PodResizeInProgress").get("reason") == "Error")
+    assert not condition(pod, "PodResizePending")
+    said = condition(pod, "PodResizeInProgress")["message"]
+    assert re.search(r"memory limit \(10240\) below current usage \(\d+\)", said), said
+    assert resources_of(pod["status"]["containerStatuses"]) == before
+    resize(fleet, name, before)
+    check_settled(fleet, name, before)

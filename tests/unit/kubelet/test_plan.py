@@ -10,6 +10,7 @@ import pytest
 
 from proa.kubelet.cri.types import CREATED, EXITED, UNKNOWN, Container
 from proa.kubelet.plan import (
+    NANO,
     CreateSandbox,
     Health,
     KillContainer,
@@ -23,6 +24,7 @@ from proa.kubelet.plan import (
     plan,
     restart_step,
 )
+from proa.kubelet.podspec import CONTAINER_HASH
 from proa.util.clock import rfc3339
 
 from .shapes import NOW, SANDBOX, container, observed, pod
@@ -218,3 +220,29 @@ def test_a_rejected_pod_is_gone_at_once() -> None:
     decided = decide(pod("a"), Observed(), Memory(rejected=("OutOfcpu", "too little")))
     assert decided.gone
     assert decided.verdict == ("OutOfcpu", "too little")
+
+
+@pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
+def test_a_changed_container_is_replaced_whatever_the_policy(policy: str) -> None:
+    of = pod("a", restartPolicy=policy)
+    running = container("a", annotations={CONTAINER_HASH: "old"})
+    (kill,) = decide(of, observed(running), a="new").actions
+    assert isinstance(kill, KillContainer) and kill.replace
+    ended = replace(running, state=EXITED, finished_at=int(NOW * NANO))
+    decided = decide(of, observed(ended), Memory(replaced=frozenset({ended.id})), a="new")
+    assert starts(decided) == ["a"] and not decided.terminating
+
+
+def test_what_ended_by_itself_is_not_started_again_for_a_change() -> None:
+    of = pod("a", restartPolicy="Never")
+    ended = container("a", EXITED, annotations={CONTAINER_HASH: "old"})
+    assert decide(of, observed(ended), a="new").terminating
+
+
+def test_a_new_image_does_not_wait() -> None:
+    of = pod("a")
+    crashed = container("a", EXITED, count=4, step=4)
+    assert starts(decide(of, observed(crashed))) == []
+    changed = replace(crashed, annotations={**crashed.annotations, CONTAINER_HASH: "old"})
+    (start,) = decide(of, observed(changed), a="new").actions
+    assert start == StartContainer("a", 5, 1)

@@ -54,6 +54,18 @@ def test_phase(policy: str, containers: list[Any], phase: str) -> None:
     assert status(pod("a", restartPolicy=policy), seen)["phase"] == phase
 
 
+@pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
+@pytest.mark.parametrize("code", [0, 137])
+def test_a_pod_runs_while_a_container_is_replaced(policy: str, code: int) -> None:
+    gone = ended(code)
+    memory = Memory(replaced=frozenset({gone.id}))
+    shown = status(pod("a", restartPolicy=policy), observed(gone), memory)
+    assert shown["phase"] == "Running"
+    (a,) = shown["containerStatuses"]
+    assert a["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert a["lastState"]["terminated"]["exitCode"] == code
+
+
 def test_phase_while_initializing() -> None:
     of = pod("a", initContainers=[{"name": "one"}])
     shown = status(of, observed(container("one")))
