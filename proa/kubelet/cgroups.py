@@ -31,7 +31,8 @@ def _hierarchies() -> list[Path]:
 
 
 def pod_limits(pod: Obj) -> dict[str, int]:
-    """The pod's limits, where every container has one: cpu in milli-cores, memory in bytes."""
+    """The pod's limits, where every container has one: cpu in milli-cores, memory in bytes; with the pod's overhead."""
+    overhead = (pod.get("spec") or {}).get("overhead") or {}
     result: dict[str, int] = {}
     for resource in ("cpu", "memory"):
         own = ((pod.get("spec") or {}).get("resources") or {}).get("limits") or {}
@@ -45,6 +46,9 @@ def pod_limits(pod: Obj) -> dict[str, int]:
             amount = [one.milli_value if resource == "cpu" else one.value for one in known]
             largest = [parse(one).milli_value if resource == "cpu" else parse(one).value for one in inits if one]
             result[resource] = max([sum(amount), *largest])
+        if resource in result and resource in overhead:
+            more = parse(overhead[resource])
+            result[resource] += more.milli_value if resource == "cpu" else more.value
     return result
 
 

@@ -15,11 +15,11 @@ from urllib.parse import urljoin, urlsplit
 from proa.kubelet.cri.types import Runtime, RuntimeFailure
 from proa.meta.objects import Obj
 from proa.wire.client import ClientResponse, HttpClient
-from proa.wire.http import BodyTooLarge
+from proa.wire.http import BodyTooLarge, Headers
 
 _BODY_BYTES_MAX = 10 * 1024
 _REDIRECTS_MAX = 10
-_USER_AGENT = "kube-probe/1.36"
+_USER_AGENT, _HOOK_AGENT = "kube-probe/1.36", "kube-lifecycle/1.36"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,19 @@ class Place:
     container: Obj
 
 
+async def run_hook(hook: Obj, place: Place, runtime: Runtime) -> Outcome:
+    """Carries out a lifecycle hook. Any answer to an HTTP request will do, whatever its status code."""
+    if "httpGet" in hook:
+        try:
+            await _get(hook["httpGet"], place, _HOOK_AGENT)
+        except (OSError, EOFError, ValueError) as error:
+            return Outcome(False, str(error) or type(error).__name__)
+        return Outcome(True)
+    return await perform(hook, place, runtime, 0.0)
+
+
 async def perform(handler: Obj, place: Place, runtime: Runtime, timeout_seconds: float) -> Outcome:
-    """Carries out a probe or hook and says how it went; never raises for what the other side does wrong."""
+    """Carries out a probe and says how it went; never raises for what the other side does wrong."""
     if "exec" in handler:
         return await _exec(handler["exec"].get("command") or [], place, runtime, timeout_seconds)
     if "sleep" in handler:
@@ -105,7 +116,8 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-async def _http(action: Obj, place: Place) -> Outcome:
+def _request(action: Obj, place: Place, agent: str) -> tuple[str, Headers, ssl.SSLContext | None]:
+    """Returns what to ask: URL, headers, and TLS settings for HTTPS."""
     scheme = (action.get("scheme") or "HTTP").lower()
     host = action.get("host") or place.address
     port = port_number(action.get("port") or 0, place.container)
@@ -114,17 +126,29 @@ async def _http(action: Obj, place: Place) -> Outcome:
     headers = [(one["name"], one.get("value") or "") for one in action.get("httpHeaders") or []]
     given = {name.lower() for name, _ in headers}
     if "user-agent" not in given:
-        headers.append(("User-Agent", _USER_AGENT))
+        headers.append(("User-Agent", agent))
     if "accept" not in given:
         headers.append(("Accept", "*/*"))
     headers.append(("Connection", "close"))
-    context = _unverified() if scheme == "https" else None
+    return url, headers, _unverified() if scheme == "https" else None
+
+
+async def _get(action: Obj, place: Place, agent: str) -> None:
+    """Asks, and takes any answer; raises OSError, EOFError or ValueError if there is none."""
+    url, headers, context = _request(action, place, agent)
+    async with HttpClient(context=context) as client:
+        await _text(await client.request("GET", url, headers=headers))
+
+
+async def _http(action: Obj, place: Place) -> Outcome:
+    url, headers, context = _request(action, place, _USER_AGENT)
     async with HttpClient(context=context) as client:
         for _ in range(_REDIRECTS_MAX):
             try:
                 response = await client.request("GET", url, headers=headers)
             except ConnectionRefusedError:
-                refused = f"dial tcp {_shown(host, port)}: connect: connection refused"
+                where = urlsplit(url)
+                refused = f"dial tcp {where.netloc}: connect: connection refused"
                 return Outcome(False, f'Get "{url}": {refused}')
             location = response.header("location")
             if not (300 <= response.status < 400 and location):

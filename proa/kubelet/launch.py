@@ -18,7 +18,7 @@ from proa.kubelet.configs import check_non_root, container_config, hosts_file, p
 from proa.kubelet.context import Context
 from proa.kubelet.cri.types import CREATED, RUNNING, RuntimeFailure
 from proa.kubelet.environment import ConfigError, environment
-from proa.kubelet.handlers import Place, perform
+from proa.kubelet.handlers import Place, run_hook
 from proa.kubelet.images import Refused, Tell
 from proa.kubelet.plan import GRACE_SECONDS_MIN, CreateSandbox, KillContainer, Observed, StartContainer
 from proa.kubelet.podspec import ContainerSpec, container_named, host_network, qos_class
@@ -236,9 +236,10 @@ async def _post_start(
     if not hook:
         return
     place = Place(container_id, next(iter(pod_addresses(context, pod, observed)), "127.0.0.1"), container.spec)
-    outcome = await perform(hook, place, context.runtime, 0.0)
+    outcome = await run_hook(hook, place, context.runtime)
     if not outcome.ok:
-        context.tell(pod, container, "Warning", "FailedPostStartHook", f"PostStartHook failed: {outcome.text}")
+        # What the hook said stays out of events: it may hold secrets.
+        context.tell(pod, container, "Warning", "FailedPostStartHook", "PostStartHook failed")
         seconds = (pod.get("spec") or {}).get("terminationGracePeriodSeconds")
         until = context.seconds() + (30 if seconds is None else seconds)
         message = "FailedPostStartHook"
@@ -259,10 +260,9 @@ async def kill_container(context: Context, pod: Obj, action: KillContainer, obse
         left = max(0.0, action.until - context.seconds())
         try:
             async with asyncio.timeout(left):
-                outcome = await perform(hook, place, context.runtime, 0.0)
+                outcome = await run_hook(hook, place, context.runtime)
             if not outcome.ok:
-                text = f"PreStopHook failed: {outcome.text}"
-                context.tell(pod, container, "Warning", "FailedPreStopHook", text)
+                context.tell(pod, container, "Warning", "FailedPreStopHook", "PreStopHook failed")
         except TimeoutError:
             pass
     grace = max(GRACE_SECONDS_MIN, round(action.until - context.seconds()))

@@ -38,6 +38,9 @@ class Resizing:
         self.plan = plan_resize(pod, observed, self._marks, others, self._context.node())
         if not self.plan.update or metadata(pod).get("generation") != self._failed_generation:
             self.failure, self.retry_at = "", None
+        if self.plan.pending:
+            # Room may come when another pod goes, which nobody tells.
+            self.retry_at = self._context.seconds() + _RETRY_SECONDS
         return self.plan
 
     def is_due(self, pod: Obj, replacing: bool) -> bool:

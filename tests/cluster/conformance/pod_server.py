@@ -1,9 +1,9 @@
 """What pods of the conformance tests run: a server that probes, hooks and other pods talk to. Standard library only.
 
 `python3 pod_server.py [--healthy SECONDS] [--grpc PORT] [--udp PORT]`. HTTP on port 8080: `/healthz` fails once SECONDS
-have passed, `/hostname` answers with the host's name, `POST /write` takes a text that `/read` gives back, all else
-succeeds. UDP answers "hostname" with the name. gRPC answers the health service's Check with SERVING, with frames made
-by hand. Every connection and request is printed.
+have passed, `/missing` always, `/hostname` answers with the host's name, `POST /write` takes a text that `/read` gives
+back, all else succeeds. UDP answers "hostname" with the name. gRPC answers the health service's Check with SERVING,
+with frames made by hand. Every connection and request is printed.
 """
 
 import argparse
@@ -24,6 +24,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/healthz" and 0 < self.healthy_seconds < time.monotonic() - STARTED:
             return self.reply(500, "too old")
+        if self.path == "/missing":
+            return self.reply(404, "no such page")
         if self.path == "/hostname":
             return self.reply(200, socket.gethostname())
         return self.reply(200, "\n".join(WRITTEN) if self.path == "/read" else "ok")

@@ -179,6 +179,27 @@ def test_pre_stop_hook(fleet: Fleet, kind: str) -> None:
     assert f"GET /echo?msg={name}" in fleet.logs("handler")
 
 
+def test_any_answer_to_a_hook_will_do(fleet: Fleet) -> None:
+    name = "post-start-404"
+    hook = to_handler(fleet, "http", name)
+    hook["httpGet"]["path"] = "/missing"
+    fleet.create(hooked(name, postStart=hook))
+    fleet.ready(name)
+    assert "GET /missing post-start-404" in fleet.logs("handler")
+
+
+def test_a_failing_post_start_hook_ends_the_container(fleet: Fleet) -> None:
+    """It is started again, and the event does not repeat what the hook said."""
+    made = hooked("post-start-fails", postStart={"exec": {"command": ["sh", "-c", "echo secret; exit 3"]}})
+    made["spec"]["restartPolicy"] = "Always"
+    fleet.create(made)
+    eventually(lambda: fleet.container("post-start-fails").get("restartCount", 0) >= 1)
+    events = {one["reason"]: one["message"] for one in fleet.events("post-start-fails")}
+    assert events["FailedPostStartHook"] == "PostStartHook failed"
+    assert events["Killing"] == "FailedPostStartHook"
+    fleet.delete("post-start-fails", gracePeriodSeconds=0)
+
+
 @pytest.mark.behaviour("[sig-node] PreStop should call prestop when killing a pod")
 def test_pre_stop_posts_to_another_pod(api: Api, fleet: Fleet) -> None:
     """What the tester's hook wrote to the server is read through the API server's proxy once the tester is gone."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proa.kubelet.admit import rejection
+from proa.kubelet.cgroups import pod_limits
 from proa.kubelet.configs import (
     NodeSettings,
     check_non_root,
@@ -366,3 +367,13 @@ def test_the_node_has_the_last_word() -> None:
     )
     assert (rejection(pod("a"), [pod("b"), pod("c")], node) or ("",))[0] == "OutOfpods"
     assert (rejection(pod("a", nodeSelector={"disk": "hdd"}), [], node) or ("",))[0] == "NodeAffinity"
+
+
+def test_a_pods_own_limits_hold_its_overhead() -> None:
+    limits = {"limits": {"cpu": "100m", "memory": "10Mi"}}
+    overhead = {"cpu": "10m", "memory": "1Mi"}
+    assert pod_limits(pod({"name": "a", "resources": limits}, overhead=overhead)) == {
+        "cpu": 110,
+        "memory": 11 * 1024**2,
+    }
+    assert pod_limits(pod({"name": "a", "resources": limits}, "b", overhead=overhead)) == {}
