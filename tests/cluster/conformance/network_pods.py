@@ -186,6 +186,10 @@ def install_program(api: Api, namespace: str) -> None:
     api.post(core(namespace, "configmaps"), {"metadata": {"name": "program"}, "data": data}).ok()
 
 
+# They end at once when asked to, and outlast the tests that drive all pods from a node.
+_LASTING = {"terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}]}
+
+
 def server_pod(
     name: str,
     labels: dict[str, str],
@@ -208,7 +212,7 @@ def server_pod(
         check = {"httpGet": {"path": "/ready", "port": ready}, "periodSeconds": 1, "failureThreshold": 1}
         container["readinessProbe"] = check
     volumes = [{"name": "program", "configMap": {"name": "program"}}]
-    own = {"terminationGracePeriodSeconds": 0, "containers": [container], "volumes": volumes, **spec}
+    own = {**_LASTING, "containers": [container], "volumes": volumes, **spec}
     return {"metadata": {"name": name, "labels": labels}, "spec": own}
 
 
@@ -219,5 +223,5 @@ def client_pod(name: str, labels: dict[str, str] | None = None, **spec: Any) -> 
         {"name": one, "image": image, "imagePullPolicy": "IfNotPresent", "command": command}
         for one, (image, command) in asleep.items()
     ]
-    own = {"terminationGracePeriodSeconds": 0, "containers": containers, **spec}
+    own = {**_LASTING, "containers": containers, **spec}
     return {"metadata": {"name": name, "labels": labels or {"app": "client"}}, "spec": own}
