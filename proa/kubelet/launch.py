@@ -168,6 +168,7 @@ async def _config(
         container,
         attempt=action.attempt,
         step=action.step,
+        round=action.round,
         image=image_id,
         variables=variables,
         mounts=mounts,
@@ -255,6 +256,9 @@ async def kill_container(context: Context, pod: Obj, action: KillContainer, obse
     container = container_named(pod, action.name)
     context.tell(pod, container, "Normal", "Killing", action.message)
     hook = ((container.spec if container else {}).get("lifecycle") or {}).get("preStop")
+    if action.abrupt:
+        await context.runtime.stop_container(action.id, 0)
+        return
     if hook and container:
         place = Place(action.id, next(iter(pod_addresses(context, pod, observed)), "127.0.0.1"), container.spec)
         left = max(0.0, action.until - context.seconds())

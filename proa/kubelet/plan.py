@@ -11,8 +11,9 @@ back-off of 10 s doubling to 5 min and forgotten after 10 min of running, active
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from proa.apis.podspec.features import restarts_all
 from proa.kubelet.cri.types import CREATED, EXITED, RUNNING, UNKNOWN, Container, Sandbox
 from proa.kubelet.eviction import EVICTED
 from proa.kubelet.podspec import (
@@ -21,11 +22,14 @@ from proa.kubelet.podspec import (
     EPHEMERAL,
     INIT,
     MAIN,
+    RESTART_ALL,
     RESTART_COUNT,
+    ROUND,
     SIDECAR,
     ContainerSpec,
     by_kind,
     containers_of,
+    exit_action,
     grace_seconds,
     is_terminal,
     restart_policy,
@@ -46,10 +50,16 @@ NANO = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the runtime holds of one pod, newest first."""
+    """What the runtime holds of one pod, newest first.
+
+    All containers of a pod may be restarted together (KEP-5532): each time begins a new `round`, in which containers of
+    earlier ones count as predecessors only. `restarting`: the last round is being ended. See `in_round`.
+    """
 
     sandboxes: tuple[Sandbox, ...] = ()
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
+    round: int = 0
+    restarting: bool = False
 
     @property
     def sandbox(self) -> Sandbox | None:
@@ -64,9 +74,14 @@ class Observed:
         found = self.containers.get(name)
         return found[0] if found else None
 
-    def current(self, name: str) -> Container | None:
-        """The newest container of this name, if it is in the newest sandbox."""
+    def of_round(self, name: str) -> Container | None:
+        """The newest container of this name, if it is of this round."""
         latest = self.latest(name)
+        return latest if latest and round_of(latest) >= self.round else None
+
+    def current(self, name: str) -> Container | None:
+        """The newest container of this name, if it is of this round and in the newest sandbox."""
+        latest = self.of_round(name)
         return latest if latest and self.sandbox and latest.sandbox_id == self.sandbox.id else None
 
     def all(self) -> Iterator[Container]:
@@ -130,18 +145,19 @@ class StopSandbox:
 
 @dataclass(frozen=True, slots=True)
 class StartContainer:
-    """`attempt` counts the restarts of this container; `step` is its place in the back-off."""
+    """`attempt` counts the restarts of this container; `step` is its place in the back-off, `round` that of the pod."""
 
     name: str
     attempt: int
     step: int
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KillContainer:
     """Runs the preStop hook, then stops; `until` is when the grace period ends, in seconds since the epoch.
 
-    `replace`: another container takes its place, whatever the restart policy says.
+    `replace`: another container takes its place, whatever the restart policy says. `abrupt`: no hook, no grace period.
     """
 
     id: str
@@ -149,6 +165,7 @@ class KillContainer:
     message: str
     until: float
     replace: bool = False
+    abrupt: bool = False
 
 
 Action = CreateSandbox | StopSandbox | StartContainer | KillContainer
@@ -182,10 +199,41 @@ def plan(pod: Obj, observed: Observed, memory: Memory, now: float, hashes: Mappi
         return _terminate(pod, observed, now, None)
     if observed.ready_sandbox is None:
         return _without_sandbox(pod, observed, memory, now)
+    if observed.restarting:
+        return _end_round(pod, observed, now)
     run = _Run(pod, observed, memory, now, hashes or {})
     run.decide()
     wake_at = _earliest(run.wake_at, _deadline_at(pod))
     return Plan(actions=tuple(run.actions), wake_at=wake_at, waiting=run.waiting)
+
+
+def in_round(pod: Obj, observed: Observed) -> Observed:
+    """Returns what is observed with its round: a new one begins when a container's rule asks for it and none runs."""
+    if not restarts_all(pod.get("spec") or {}):
+        return observed
+    rounds = [round_of(one) for one in observed.all()]
+    seen = replace(observed, round=max(rounds, default=0))
+    ended = [(one, seen.of_round(one.name)) for one in by_kind(pod, INIT, SIDECAR, MAIN)]
+    if not any(one and one.state == EXITED and exit_action(spec, one.exit_code) == RESTART_ALL for spec, one in ended):
+        return seen
+    if any(one and one.state in (RUNNING, UNKNOWN) for _, one in ended):
+        return replace(seen, restarting=True)
+    return replace(seen, round=seen.round + 1)
+
+
+def round_of(container: Container) -> int:
+    return int(container.annotations.get(ROUND) or 0)
+
+
+def _end_round(pod: Obj, observed: Observed, now: float) -> Plan:
+    """Ends all containers at once, so that they can begin anew together."""
+    message = "Stopping container {} for all of the pod's to be restarted"
+    kills = [
+        KillContainer(one.id, one.name, message.format(one.name), now, abrupt=True)
+        for spec in by_kind(pod, INIT, SIDECAR, MAIN)
+        if (one := observed.of_round(spec.name)) and one.state in (RUNNING, UNKNOWN)
+    ]
+    return Plan(actions=tuple(kills), wake_at=_deadline_at(pod))
 
 
 def backoff_seconds(step: int) -> float:
@@ -231,12 +279,14 @@ def _is_over(pod: Obj, container: ContainerSpec, latest: Container | None, memor
 
 def _finished(pod: Obj, observed: Observed, memory: Memory) -> bool:
     """Tells whether every main container has ended for good, or an init container failed for good."""
+    if observed.restarting:
+        return False
     for container in by_kind(pod, INIT):
-        latest = observed.latest(container.name)
+        latest = observed.of_round(container.name)
         if latest and latest.exit_code and _is_over(pod, container, latest, memory):
             return True
     mains = by_kind(pod, MAIN)
-    return bool(mains) and all(_is_over(pod, one, observed.latest(one.name), memory) for one in mains)
+    return bool(mains) and all(_is_over(pod, one, observed.of_round(one.name), memory) for one in mains)
 
 
 def _terminate(pod: Obj, observed: Observed, now: float, verdict: tuple[str, str] | None) -> Plan:
@@ -339,7 +389,13 @@ class _Run:
         current = self.observed.current(container.name)
         if current is None:
             earlier = self.observed.latest(container.name)
-            if earlier and container.kind == MAIN and not restarts(self.pod, container, earlier.exit_code):
+            same_round = self.observed.of_round(container.name) is not None
+            if (
+                earlier
+                and same_round
+                and container.kind == MAIN
+                and not restarts(self.pod, container, earlier.exit_code)
+            ):
                 return  # it ended for good in an earlier sandbox
             self._start(container, earlier)
         elif current.state == CREATED:
@@ -365,11 +421,11 @@ class _Run:
             grace = grace if health.failed_grace_seconds is None else health.failed_grace_seconds
         else:
             return
-        replace = changed or current.state == UNKNOWN
-        if not replace and not restarts(self.pod, container, 137):
+        replaced = changed or current.state == UNKNOWN
+        if not replaced and not restarts(self.pod, container, 137):
             message = f"Container {container.name} failed {health.failed} probe"
         until = self.now + max(GRACE_SECONDS_MIN, grace)
-        self.actions.append(KillContainer(current.id, container.name, message, until, replace))
+        self.actions.append(KillContainer(current.id, container.name, message, until, replaced))
 
     def _changed(self, current: Container) -> bool:
         """Tells whether the pod no longer asks for what this container was made from."""
@@ -407,7 +463,7 @@ class _Run:
                 return
         if not self.memory.volumes_ready:
             return
-        self.actions.append(StartContainer(name, attempt, step))
+        self.actions.append(StartContainer(name, attempt, step, self.observed.round))
 
 
 def _duration(seconds: float) -> str:

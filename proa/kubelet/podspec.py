@@ -23,6 +23,9 @@ TERMINATION_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 POD_GRACE = "io.kubernetes.pod.terminationGracePeriod"
 BACKOFF_STEP = "io.proa.container.backoffStep"
 RESOURCES = "io.proa.container.resources"
+ROUND = "io.proa.pod.round"
+
+RESTART_ALL = "RestartAllContainers"
 
 MIRROR = "kubernetes.io/config.mirror"
 
@@ -66,14 +69,21 @@ def restart_policy(pod: Obj) -> str:
     return (pod.get("spec") or {}).get("restartPolicy") or "Always"
 
 
+def exit_action(container: ContainerSpec, exit_code: int) -> str:
+    """The action of the container's first rule about this exit code (KEP-5307, KEP-5532); empty if there is none."""
+    for rule in container.spec.get("restartPolicyRules") or []:
+        wanted = rule.get("exitCodes") or {}
+        if (exit_code in (wanted.get("values") or [])) == (wanted.get("operator") == "In"):
+            return str(rule.get("action") or "")
+    return ""
+
+
 def restarts(pod: Obj, container: ContainerSpec, exit_code: int) -> bool:
     """Tells whether a container that ended with `exit_code` is to be started again."""
     if container.kind == EPHEMERAL:
         return False
-    for rule in container.spec.get("restartPolicyRules") or []:
-        wanted = rule.get("exitCodes") or {}
-        if (exit_code in (wanted.get("values") or [])) == (wanted.get("operator") == "In"):
-            return rule.get("action") in ("Restart", "RestartAllContainers")
+    if action := exit_action(container, exit_code):
+        return action in ("Restart", RESTART_ALL)
     policy = container.spec.get("restartPolicy") or restart_policy(pod)
     if container.kind == INIT and policy == "Always":
         policy = "OnFailure"

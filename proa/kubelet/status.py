@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from proa.apis.podspec.features import restarts_all
 from proa.kubelet.cri.types import CREATED, EXITED, RUNNING, Container
 from proa.kubelet.eviction import EVICTED
-from proa.kubelet.plan import NANO, Health, Memory, Observed, Plan, restart_count
+from proa.kubelet.plan import NANO, Health, Memory, Observed, Plan, restart_count, round_of
 from proa.kubelet.podspec import (
     EPHEMERAL,
     INIT,
@@ -30,7 +31,14 @@ from proa.kubelet.podspec import (
 from proa.meta.objects import Obj, copy_object, metadata
 from proa.util.clock import rfc3339
 
-OWNED_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWNED_CONDITIONS = (
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "AllContainersRestarting",
+)
 RESIZE_CONDITIONS = ("PodResizePending", "PodResizeInProgress")
 
 
@@ -123,9 +131,13 @@ def _has_initialized(pod: Obj, observed: Observed, memory: Memory) -> bool:
 
 
 def _being_replaced(pod: Obj, observed: Observed, memory: Memory) -> frozenset[str]:
-    """The main containers that were ended for others to take their place, by name: the pod goes on running."""
-    latest = {one.name: observed.current(one.name) for one in by_kind(pod, MAIN)} if memory.replaced else {}
-    return frozenset(name for name, one in latest.items() if one and one.id in memory.replaced)
+    """The containers that were ended for others to take their place, by name: the pod goes on running."""
+    latest = {one.name: observed.latest(one.name) for one in by_kind(pod, INIT, MAIN)}
+    return frozenset(name for name, one in latest.items() if one and _makes_way(one, observed, memory))
+
+
+def _makes_way(container: Container, observed: Observed, memory: Memory) -> bool:
+    return container.id in memory.replaced or observed.restarting or round_of(container) < observed.round
 
 
 def _phase(pod: Obj, status: Obj, plan: Plan, replaced: frozenset[str]) -> str:
@@ -138,6 +150,8 @@ def _phase(pod: Obj, status: Obj, plan: Plan, replaced: frozenset[str]) -> str:
             sidecars_running += "running" in state
             started = "terminated" in state or ("running" in state and one.get("started"))
             pending += not (started or "terminated" in last)
+        elif one["name"] in replaced and not plan.terminating:
+            pending += 1
         elif "terminated" in state:
             failed += state["terminated"]["exitCode"] != 0
         elif "waiting" in state and "terminated" in last:
@@ -273,7 +287,10 @@ def _container_status(
         status["containerID"] = _container_id(latest, around)
         status["restartCount"] = restart_count(latest)
         earlier = history[1] if len(history) > 1 else None
-        _set_state(status, container, latest, earlier, waiting, plan, memory, around)
+        if latest.state == EXITED and _makes_way(latest, observed, memory):
+            # The API lets nothing follow an end that the restart policy has no restart for.
+            waiting = waiting or (default, "")
+        _set_state(status, container, latest, earlier, waiting, plan, around)
         health = memory.health.get(latest.id) or Health()
         running = latest.state == RUNNING and "running" in status["state"]
         status["started"] = running and health.started and name not in around.starting
@@ -294,14 +311,10 @@ def _set_state(
     earlier: Container | None,
     waiting: tuple[str, str] | None,
     plan: Plan,
-    memory: Memory,
     around: Surroundings,
 ) -> None:
     if latest.state == EXITED:
         state = {"terminated": _terminated(latest, around)}
-        if latest.id in memory.replaced:
-            # The API lets nothing follow an end that the restart policy has no restart for.
-            waiting = waiting or ("ContainerCreating", "")
         if waiting and not plan.terminating:
             status["state"], status["lastState"] = {"waiting": _waiting(waiting)}, state
             return
@@ -379,6 +392,8 @@ def _conditions(
         "ContainersReady": containers_ready,
         "PodScheduled": {"status": "True"},
     }
+    if restarts_all(pod.get("spec") or {}):
+        wanted["AllContainersRestarting"] = _restarting(observed, terminal)
     conditions = []
     for kind, values in wanted.items():
         old = before.get(kind)
@@ -408,6 +423,13 @@ def _conditions(
         conditions.append({**condition, "lastProbeTime": None, "lastTransitionTime": since})
     others = [one for kind, one in before.items() if kind not in wanted and kind not in RESIZE_CONDITIONS]
     return conditions + copy_object(others)  # type: ignore[no-any-return]
+
+
+def _restarting(observed: Observed, terminal: str | None) -> Obj:
+    if observed.restarting and not terminal:
+        reason, message = "RestartAllContainersStarted", "container exited with restart policy rule"
+        return {"status": "True", "reason": reason, "message": message}
+    return _false(terminal or "", "")
 
 
 def _named(statuses: list[Obj] | None, chosen: Any) -> list[str]:

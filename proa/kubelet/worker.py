@@ -36,6 +36,7 @@ from proa.kubelet.plan import (
     Refusal,
     StartContainer,
     StopSandbox,
+    in_round,
     plan,
     restart_count,
 )
@@ -177,8 +178,9 @@ class PodWorker:
         pod = self._pod
         if self._settled and is_terminal(pod) and not is_deleted(pod):
             return None
-        self.observed = observed = await self._observe()
+        observed = await self._observe()
         pod = self._pod
+        self.observed = observed = in_round(pod, observed)
         now = self.context.seconds()
         if not self._admitted and not is_deleted(pod):
             self._admit(pod, observed)

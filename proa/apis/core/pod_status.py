@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proa.apis.fields import Errors, ip, is_ipv6, nonnegative, problems
+from proa.apis.podspec.features import restarts_all
 from proa.meta import names
 from proa.meta.errors import duplicate_field, forbidden_field, invalid_field
 from proa.meta.objects import Obj
@@ -17,6 +18,8 @@ def validate_status(obj: Obj, old: Obj) -> Errors:
         errors += problems(names.dns1123_subdomain(nominated), "status.nominatedNodeName", nominated)
     errors += nonnegative(status.get("observedGeneration"), "status.observedGeneration")
     for key in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        if key != "ephemeralContainerStatuses" and restarts_all(spec):
+            continue
         policy = "Never" if key == "ephemeralContainerStatuses" else spec.get("restartPolicy") or ""
         errors += _transitions(status.get(key) or [], before.get(key) or [], spec, policy, f"status.{key}")
     errors += _addresses(status.get("podIPs") or [], "status.podIPs")

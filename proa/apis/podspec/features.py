@@ -10,16 +10,20 @@ USER_NAMESPACES_HOST_NETWORK = "UserNamespacesHostNetworkSupport"
 DECLARED = (RESTART_ALL_CONTAINERS,)
 
 
+def restarts_all(spec: Obj) -> bool:
+    """Tells whether some container's end can restart all containers of the pod."""
+    return any(
+        rule.get("action") == "RestartAllContainers"
+        for one in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+        if "restartPolicyRules" in one
+        for rule in one["restartPolicyRules"] or ()
+    )
+
+
 def needed(spec: Obj) -> tuple[str, ...]:
     """Returns the features that a pod needs of the node it is scheduled to, sorted."""
     found = []
-    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
-    if any(
-        rule.get("action") == "RestartAllContainers"
-        for one in containers
-        if "restartPolicyRules" in one
-        for rule in one["restartPolicyRules"] or ()
-    ):
+    if restarts_all(spec):
         found.append(RESTART_ALL_CONTAINERS)
     if spec.get("hostNetwork") and spec.get("hostUsers") is False:
         found.append(USER_NAMESPACES_HOST_NETWORK)

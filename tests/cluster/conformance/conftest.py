@@ -182,14 +182,19 @@ def net(cluster: RunningCluster, api: Api) -> Iterator[Net]:
 
 @pytest.fixture(scope="session")
 def restarting(cluster: RunningCluster, api: Api) -> Iterator[Fleet]:
-    """A pod named `liveness` that is restarted with growing pauses: begun early, looked at late."""
-    from tests.cluster.conformance.fleet import launched, shell
+    """Pods that are restarted with growing pauses, begun early and looked at late.
+
+    `liveness` by its liveness probe; `fails-always` because its first init container fails.
+    """
+    from tests.cluster.conformance.fleet import container, launched, pod_of, shell
 
     probe = {"exec": {"command": ["cat", "/tmp/health"]}, "periodSeconds": 1, "failureThreshold": 1}
     script = "touch /tmp/health; sleep 2; rm /tmp/health; sleep 600"
     # Tests that drive all pods from a node must not end it.
-    spec = {"restartPolicy": "Always", "tolerations": [{"operator": "Exists"}]}
-    with launched(cluster, api, shell("liveness", script, livenessProbe=probe, pod=spec)) as fleet:
+    spec: dict[str, Any] = {"restartPolicy": "Always", "tolerations": [{"operator": "Exists"}]}
+    inits = [container("init1", "false"), container("init2", "true")]
+    failing = pod_of("fails-always", container("run1"), initContainers=inits, **spec)
+    with launched(cluster, api, shell("liveness", script, livenessProbe=probe, pod=spec), failing) as fleet:
         yield fleet
 
 

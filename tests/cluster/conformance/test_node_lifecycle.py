@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.conformance.conftest import Api
 from tests.cluster.conformance.fleet import SERVER_FILES, Fleet, Obj, container, launched, pod_of, server, shell
-from tests.cluster.conformance.objects import condition, core
+from tests.cluster.conformance.objects import condition, core, is_ready
 from tests.cluster.conftest import RunningCluster
 from tests.cluster.waiting import eventually
 
@@ -33,6 +33,17 @@ def lives(name: str, policy: str) -> Obj:
     return shell(name, THREE_LIVES, volumeMounts=[{"name": "data", "mountPath": "/data"}], pod=spec)
 
 
+def restarted_together(name: str) -> Obj:
+    """A pod whose watcher ends with 42 in the first round: everything begins again, in the same volumes."""
+    mounts = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    watch = "[ $(wc -l </data/setup) -gt 1 ] && sleep 600; until [ -e /data/main ]; do sleep 0.2; done; exit 42"
+    watcher = container("watcher", "sh", "-c", watch, restartPolicy="Always", restartPolicyRules=[rule], **mounts)
+    setup = container("setup", "sh", "-c", "echo setup >>/data/setup", **mounts)
+    main = container("main", "sh", "-c", "echo main >>/data/main; sleep 600", **mounts)
+    return pod_of(name, main, initContainers=[setup, watcher], volumes=[{"name": "data", "emptyDir": {}}])
+
+
 def message(name: str, script: str, policy: str = "FallbackToLogsOnError", **fields: object) -> Obj:
     return shell(name, script, terminationMessagePolicy=policy, **fields)
 
@@ -45,10 +56,10 @@ def objects() -> list[Obj]:
         with_inits("init-never", "Never", "true", "true"),
         with_inits("init-always", "Always", "true", "true", main="sleep 600"),
         with_inits("fails-never", "Never", "true", "false"),
-        with_inits("fails-always", "Always", "false", "true"),
         lives("terminate-always", "Always"),
         lives("terminate-on-failure", "OnFailure"),
         lives("terminate-never", "Never"),
+        restarted_together("together"),
         message("message-path", f"echo -n DONE >{MESSAGE_FILE}", "File", **as_user),
         message("message-logs", "echo -n DONE; exit 1"),
         message("message-empty", "echo -n DONE"),
@@ -106,20 +117,20 @@ def test_a_failing_init_container_fails_the_pod(fleet: Fleet) -> None:
 @pytest.mark.behaviour(
     "[sig-node] InitContainer should not start app containers if init containers fail on a RestartAlways pod"
 )
-def test_a_failing_init_container_is_restarted(fleet: Fleet) -> None:
+def test_a_failing_init_container_is_restarted(restarting: Fleet) -> None:
     """What runs after it stays waiting, while it is restarted with growing pauses."""
 
     def restarted(pod: Obj) -> bool:
         statuses = pod["status"].get("initContainerStatuses")
         return bool(statuses and statuses[0]["restartCount"] >= 3)
 
-    pod = fleet.until("fails-always", restarted, what="not restarted three times")
+    pod = restarting.until("fails-always", restarted, what="not restarted three times")
     first, second = inits(pod)
     assert pod["status"]["phase"] == "Pending"
     assert first["lastState"]["terminated"]["exitCode"] != 0
     assert second["state"]["waiting"]["reason"] == "PodInitializing"
     _is_not_started(pod, "init1 init2")
-    assert any(one["reason"] == "BackOff" for one in fleet.events("fails-always"))
+    assert any(one["reason"] == "BackOff" for one in restarting.events("fails-always"))
 
 
 def _is_not_started(pod: Obj, incomplete: str) -> None:
@@ -240,6 +251,20 @@ def test_restart_policies(fleet: Fleet, name: str, phase: str, state: str, resta
 
     pod = fleet.until(name, settled, what="another end than expected")
     assert condition(pod, "Ready")["status"] == ("True" if ready else "False")
+
+
+def test_all_containers_restart_together(fleet: Fleet) -> None:
+    """The pod stays: its address, its sandbox and its volumes; its init container runs again."""
+
+    def settled(pod: Obj) -> bool:
+        status = pod["status"]
+        every = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+        return bool(every and all(one["restartCount"] == 1 for one in every) and is_ready(pod))
+
+    pod = fleet.until("together", settled, what="not restarted together")
+    assert condition(pod, "AllContainersRestarting")["status"] == "False"
+    assert fleet.run("together", "cat /data/setup /data/main").split() == ["setup", "setup", "main", "main"]
+    assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137
 
 
 @pytest.mark.behaviour(
