@@ -10,12 +10,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from proa.kubelet import envfiles
 from proa.kubelet.podspec import container_named
 from proa.meta.objects import Obj, annotations_of, labels_of, metadata, name_of
 from proa.meta.quantity import parse
 
 # kind ("configmaps" or "secrets"), name -> the object of the pod's namespace, or None
 Lookup = Callable[[str, str], Obj | None]
+
+# volume name, path in it -> the text of a file; raises OSError or ValueError
+ReadFile = Callable[[str, str], str]
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 _SUBSCRIPT = re.compile(r"^metadata\.(labels|annotations)\['(.*)'\]$")
@@ -54,6 +58,7 @@ def environment(
     pod_ips: tuple[str, ...],
     services: Iterable[Obj],
     lookup: Lookup,
+    read_file: ReadFile | None = None,
 ) -> dict[str, str]:
     """Returns the variables in order; raises ConfigError where a reference leads nowhere."""
     from_services = service_variables(pod, services)
@@ -63,14 +68,34 @@ def environment(
     known = {**from_services, **result}
     for variable in container.get("env") or []:
         name = variable["name"]
-        if variable.get("valueFrom"):
-            value = _value_from(pod, container, variable["valueFrom"], node, pod_ips, lookup)
+        source = variable.get("valueFrom")
+        if source and source.get("fileKeyRef"):
+            value = _from_file(pod, source["fileKeyRef"], read_file)
+            if value is None:
+                continue
+        elif source:
+            value = _value_from(pod, container, source, node, pod_ips, lookup)
             if value is None:
                 continue
         else:
             value = expand(variable.get("value") or "", known)
         result[name] = known[name] = value
     return {**from_services, **result}
+
+
+def _from_file(pod: Obj, reference: Obj, read_file: ReadFile | None) -> str | None:
+    """Returns the value that a file of a volume gives; None for one that is optional and not there."""
+    volume, path, key = (reference.get(name) or "" for name in ("volumeName", "path", "key"))
+    if not any(one["name"] == volume for one in (pod.get("spec") or {}).get("volumes") or []):
+        raise ConfigError(f'cannot find the volume "{volume}" referenced by FileKeyRef')
+    try:
+        found = envfiles.variables(read_file(volume, path)) if read_file else {}
+    except (OSError, ValueError):
+        raise ConfigError("couldn't parse env file") from None
+    value = found.get(key)
+    if not value and not reference.get("optional"):
+        raise ConfigError(f'environment variable key "{key}" not found in file "{path}"')
+    return value or None
 
 
 def _all_of(source: Obj, lookup: Lookup) -> dict[str, str]:

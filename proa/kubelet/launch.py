@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from proa.client.resources import RUNTIMECLASSES, SECRETS
-from proa.kubelet import cgroups
+from proa.kubelet import cgroups, envfiles
 from proa.kubelet.configs import check_non_root, container_config, hosts_file, pod_cgroup, sandbox_config
 from proa.kubelet.context import Context
 from proa.kubelet.cri.types import CREATED, RUNNING, RuntimeFailure
@@ -23,6 +23,7 @@ from proa.kubelet.images import Refused, Tell
 from proa.kubelet.plan import GRACE_SECONDS_MIN, CreateSandbox, KillContainer, Observed, StartContainer
 from proa.kubelet.podspec import ContainerSpec, container_named, host_network, qos_class
 from proa.kubelet.references import Reference
+from proa.kubelet.volumes.subpath import read_inside
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, namespace_of, uid_of
 
@@ -154,6 +155,7 @@ async def _config(
         pod_ips=addresses,
         services=context.services.objects(),
         lookup=lookup,
+        read_file=lambda volume, path: read_inside(paths[volume], path, envfiles.FILE_BYTES_MAX + 1),
     )
     images = await _image_volumes(context, pod, container, shape, tell)
     if not context.image_volumes:

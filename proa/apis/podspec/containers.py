@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from proa.apis.fields import Errors, nonnegative, one_of, port_reference, problems
+from proa.apis.fields import Errors, local_path, nonnegative, one_of, port_reference, problems
 from proa.apis.podspec import resources, security
 from proa.apis.podspec.mounts import mounts
 from proa.apis.podspec.volumes import (
@@ -73,6 +73,7 @@ def _common(one: Obj, pod: Surroundings, path: str) -> Errors:
     errors += environment(one.get("env") or [], f"{path}.env")
     errors += _environment_sources(one.get("envFrom") or [], f"{path}.envFrom")
     errors += mounts(one, pod.volumes, path)
+    errors += _files_of_volumes(one, pod.volumes, path)
     errors += one_of(one.get("imagePullPolicy"), f"{path}.imagePullPolicy", PULL_POLICIES, missing="required")
     errors += resources.requirements(one.get("resources"), pod.claims, f"{path}.resources")
     errors += resources.resize_policy(one.get("resizePolicy"), pod.restart_policy, f"{path}.resizePolicy")
@@ -284,10 +285,29 @@ def _key_reference(reference: Obj, path: str) -> Errors:
 
 
 def _file_reference(reference: Obj, path: str) -> Errors:
+    volume, file, key = (reference.get(name) or "" for name in ("volumeName", "path", "key"))
+    errors: Errors = [
+        required_field(f"{path}.{name}") for name in ("volumeName", "path", "key") if not reference.get(name)
+    ]
+    if volume:
+        errors += problems(names.dns1123_label(volume), f"{path}.volumeName", volume)
+    if file:
+        errors += local_path(file, f"{path}.path")
+    if key:
+        errors += problems(names.relaxed_env_name(key), f"{path}.key", key)
+    return errors
+
+
+def _files_of_volumes(one: Obj, volumes: dict[str, Obj], path: str) -> Errors:
+    """Variables may come from files of emptyDir volumes only."""
     errors: Errors = []
-    for key in ("volumeName", "path", "key"):
-        if not reference.get(key):
-            errors.append(required_field(f"{path}.{key}"))
+    for index, variable in enumerate(one.get("env") or []):
+        name = ((variable.get("valueFrom") or {}).get("fileKeyRef") or {}).get("volumeName")
+        at = f"{path}.env[{index}].valueFrom.fileKeyRef.volumeName"
+        if name and name not in volumes:
+            errors.append(not_found_field(at, name))
+        elif name and volumes[name].get("emptyDir") is None:
+            errors.append(invalid_field(at, name, "referenced volume must be of type emptyDir"))
     return errors
 
 

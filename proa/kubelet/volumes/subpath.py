@@ -45,6 +45,22 @@ def bind_sub_path(volume: Path, path: str, place: Path, name: str) -> Path:
     return place
 
 
+def read_inside(volume: Path, path: str, bytes_max: int) -> str:
+    """Returns the text of a plain file of the volume, its first `bytes_max` bytes.
+
+    Raises ConfigError if the path leads out of the volume, OSError or ValueError if there is no such text.
+    """
+    root = volume.resolve()
+    descriptor = _open_inside(root, _resolve_inside(root, root / path, volume.name))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path} is no plain file")
+        with open(f"/proc/self/fd/{descriptor}", "rb") as opened:
+            return opened.read(bytes_max).decode()
+    finally:
+        os.close(descriptor)
+
+
 def _resolve_inside(root: Path, path: Path, name: str) -> Path:
     resolved = path.resolve()
     if resolved != root and root not in resolved.parents:

@@ -56,6 +56,16 @@ def printing(name: str, **fields: Any) -> Obj:
     return pod_of(name, container("main", "env", **fields))
 
 
+def from_file(name: str, *keys: str) -> Obj:
+    """A pod with these variables from a file that its init container writes."""
+    write = "echo \"CONFIG_1='value one'\" >/data/config.env; echo \"CONFIG_2='two'\" >>/data/config.env"
+    init = container("setup", "sh", "-c", write, volumeMounts=[{"name": "config", "mountPath": "/data"}])
+    reference = {"volumeName": "config", "path": "config.env"}
+    variables = [{"name": key, "valueFrom": {"fileKeyRef": {**reference, "key": key}}} for key in keys]
+    volumes = [{"name": "config", "emptyDir": {}}]
+    return pod_of(name, container("main", "env", env=variables), initContainers=[init], volumes=volumes)
+
+
 def environment() -> list[Obj]:
     config_from = {"configMapKeyRef": {"name": "settings", "key": "data-1"}}
     secret_from = {"secretKeyRef": {"name": "hidden", "key": "data-1"}}
@@ -84,6 +94,8 @@ def environment() -> list[Obj]:
         printing("uid", env=[from_field("POD_UID", "metadata.uid")]),
         printing("limits", env=of_container, resources=resources),
         printing("no-limits", env=of_container[:2]),
+        from_file("file-keys", "CONFIG_1", "CONFIG_2"),
+        from_file("file-no-key", "CONFIG_3"),
         of_image("image-defaults"),
         of_image("image-args", args=["override", "arguments"]),
         of_image("image-command", command=["/bin/echo", "other"]),
@@ -228,6 +240,30 @@ def test_lifecycle(api: Api, namespace: str, plural: str) -> None:
         api.delete(path + selector).ok()
         assert next(events)["type"] == "DELETED"
     assert api.get(f"/api/v1/{plural}{selector}").ok()["items"] == []
+
+
+def test_keys_of_a_file(api: Api, fleet: Fleet) -> None:
+    found = variables(fleet, "file-keys")
+    assert (found["CONFIG_1"], found["CONFIG_2"]) == ("value one", "two")
+    pod = fleet.until("file-no-key", lambda pod: waiting_for(pod) == "CreateContainerConfigError", what="not refused")
+    message = pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert message == 'environment variable key "CONFIG_3" not found in file "config.env"'
+    for volume, reason in (
+        ({"name": "other", "emptyDir": {}}, "FieldValueNotFound"),
+        (
+            {"name": "config", "configMap": {"name": "settings"}},
+            "FieldValueInvalid",
+        ),
+    ):
+        made = from_file("refused", "CONFIG_1")
+        made["spec"]["volumes"] = [volume]
+        del made["spec"]["initContainers"]
+        refused = api.post(core(fleet.namespace, "pods"), made).failed(422, "Invalid")
+        (cause,) = refused["details"]["causes"]
+        assert (cause["reason"], cause["field"]) == (
+            reason,
+            "spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName",
+        )
 
 
 # ---------------------------------------------------------------- command and arguments
