@@ -46,6 +46,9 @@ def rejection(pod: Obj, others: Iterable[Obj], node: Obj, *, apparmor: bool = Tr
     for sysctl in (spec.get("securityContext") or {}).get("sysctls") or []:
         if sysctl["name"].replace("/", ".") not in SAFE_SYSCTLS:
             return "SysctlForbidden", f'forbidden sysctl: "{sysctl["name"]}" not allowlisted'
+    if (spec.get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict" and not _strict_groups(node):
+        message = "SupplementalGroupsPolicy=Strict is not supported in this node"
+        return "SupplementalGroupsPolicyNotSupported", message
     if not _selected(pod, node):
         return "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed"
     allocatable = (node.get("status") or {}).get("allocatable") or {}
@@ -68,6 +71,10 @@ def rejection(pod: Obj, others: Iterable[Obj], node: Obj, *, apparmor: bool = Tr
             )
             return f"OutOf{resource}", message
     return None
+
+
+def _strict_groups(node: Obj) -> bool:
+    return bool(((node.get("status") or {}).get("features") or {}).get("supplementalGroupsPolicy"))
 
 
 def _wants_apparmor(container: Obj, spec: Obj) -> bool:

@@ -52,6 +52,7 @@ class Heartbeat:
         self._failure = failure
         self._current = current
         self._version: Version | None = None
+        self._strict_groups = False
         self._images: list[Image] = []
         self._rounds = 0
         self._lease: Obj | None = None
@@ -148,6 +149,7 @@ class Heartbeat:
             runtime = await self._runtime.conditions()
             if self._version is None:
                 self._version = await self._runtime.version()
+                self._strict_groups = await self._runtime.strict_groups()
             if self._rounds % _IMAGES_EVERY == 0:
                 self._images = await self._runtime.images()
         except RuntimeFailure as error:
@@ -162,6 +164,7 @@ class Heartbeat:
             "nodeInfo": node_info(self._version),
             "images": images_status(self._images),
             "declaredFeatures": list(DECLARED),
+            **({"features": {"supplementalGroupsPolicy": True}} if self._strict_groups else {}),
             "conditions": conditions(machine, runtime, failure, before.get("conditions") or [], self._clock.now()),
         }
 

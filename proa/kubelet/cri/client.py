@@ -83,6 +83,10 @@ class CriRuntime:
         answer = await self._call("Status", 10.0)
         return [Condition(one.type, one.status, one.reason, one.message) for one in answer.status.conditions]
 
+    async def strict_groups(self) -> bool:
+        answer = await self._call("Status", 10.0)
+        return bool(answer.features.supplemental_groups_policy)
+
     async def events(self) -> AsyncIterator[str]:
         try:
             async for event in self._calls["GetContainerEvents"](self._requests["GetContainerEvents"]()):

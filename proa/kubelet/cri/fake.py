@@ -106,6 +106,9 @@ class FakeRuntime:
     async def conditions(self) -> list[Condition]:
         return [Condition("RuntimeReady", True, "", ""), Condition("NetworkReady", True, "", "")]
 
+    async def strict_groups(self) -> bool:
+        return True
+
     async def events(self) -> AsyncIterator[str]:
         queue: asyncio.Queue[str] = asyncio.Queue()
         self._changed.append(queue)

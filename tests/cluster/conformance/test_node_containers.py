@@ -220,6 +220,15 @@ def test_user_and_group(fleet: Fleet, name: str) -> None:
     assert "uid=1001" in said and "gid=2002" in said
 
 
+def test_strict_groups_need_a_runtime_that_knows_them(api: Api, fleet: Fleet) -> None:
+    fleet.create(secured("strict-groups", "id", {"runAsUser": 1001, "supplementalGroupsPolicy": "Strict"}))
+    pod = fleet.phase("strict-groups", "Succeeded", "Failed")
+    node = api.get(f"/api/v1/nodes/{pod['spec']['nodeName']}").ok()
+    if not node["status"].get("features", {}).get("supplementalGroupsPolicy"):
+        assert pod["status"]["reason"] == "SupplementalGroupsPolicyNotSupported"
+        assert pod["status"]["observedGeneration"] == 1
+
+
 # ---------------------------------------------------------------- sysctls
 
 

@@ -367,6 +367,10 @@ def test_the_node_has_the_last_word() -> None:
     )
     assert (rejection(pod("a"), [pod("b"), pod("c")], node) or ("",))[0] == "OutOfpods"
     assert (rejection(pod("a", nodeSelector={"disk": "hdd"}), [], node) or ("",))[0] == "NodeAffinity"
+    strict = pod("a", securityContext={"supplementalGroupsPolicy": "Strict"})
+    assert (rejection(strict, [], node) or ("",))[0] == "SupplementalGroupsPolicyNotSupported"
+    able = {**node, "status": {**node["status"], "features": {"supplementalGroupsPolicy": True}}}
+    assert rejection(strict, [], able) is None
 
 
 def test_a_pods_own_limits_hold_its_overhead() -> None:
