@@ -38,7 +38,7 @@ for _ in range(5):
 def fleet(cluster: RunningCluster, api: Api) -> Iterator[Fleet]:
     """A server on each node, a client in the pods' network and one in the host's."""
     nodes = [one["metadata"]["name"] for one in api.get("/api/v1/nodes").ok()["items"] if is_ready(one)]
-    sleeper = container("main", "python3", "-c", "import time; time.sleep(3600)", image=PYTHON)
+    sleeper = container("main", "python3", "-c", "import signal; signal.pause()", image=PYTHON)
     pods = [pod_of("test-container", sleeper), pod_of("host-test", sleeper, hostNetwork=True)]
     for index, node in enumerate(nodes):
         there = {"kubernetes.io/hostname": node}
