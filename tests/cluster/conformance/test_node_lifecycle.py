@@ -52,7 +52,7 @@ def objects() -> list[Obj]:
     as_user = {"securityContext": {"runAsUser": 1000}, "terminationMessagePath": MESSAGE_FILE}
     return [
         SERVER_FILES,
-        server("handler"),
+        server("handler", readinessProbe={"tcpSocket": {"port": 8080}, "periodSeconds": 1}),
         with_inits("init-never", "Never", "true", "true"),
         with_inits("init-always", "Always", "true", "true", main="sleep 600"),
         with_inits("fails-never", "Never", "true", "false"),
