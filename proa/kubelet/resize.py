@@ -39,7 +39,7 @@ def plan_resize(
     """Decides about all running containers; `marks` are those of containers already resized, by id."""
     actual: dict[str, Obj] = {}
     update, restart = [], set()
-    for container in by_kind(pod, "sidecar", "main"):
+    for container in by_kind(pod, "init", "sidecar", "main"):
         current = observed.current(container.name)
         if current is None or not current.running:
             continue

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from proa.meta.objects import Obj
 
+RESIZE_INIT_CONTAINERS = "InPlacePodVerticalScalingInitContainers"
 RESTART_ALL_CONTAINERS = "RestartAllContainersOnContainerExits"
 USER_NAMESPACES_HOST_NETWORK = "UserNamespacesHostNetworkSupport"
 # Of Proa's kubelet and of simulated nodes.
-DECLARED = (RESTART_ALL_CONTAINERS,)
+DECLARED = (RESIZE_INIT_CONTAINERS, RESTART_ALL_CONTAINERS)
 
 
 def restarts_all(spec: Obj) -> bool:

@@ -7,7 +7,7 @@ ValidatePodResize).
 from __future__ import annotations
 
 from proa.apis.fields import ROOT, Errors, same
-from proa.apis.pod_resources import is_sidecar, qos_class
+from proa.apis.pod_resources import qos_class
 from proa.meta.errors import forbidden_field, invalid_field, required_field
 from proa.meta.objects import Obj, annotations_of, copy_object
 
@@ -167,7 +167,7 @@ _RESIZABLE = ("cpu", "memory")
 
 
 def resized(new: Obj, old: Obj) -> Obj:
-    """Returns the old spec with the new resources of its containers (and sidecars): all that a resize may set."""
+    """Returns the old spec with the new resources of its containers: all that a resize may set."""
     made: Obj = copy_object(old.get("spec") or {})
     wanted = new.get("spec") or {}
     for key in ("containers", "initContainers"):
@@ -175,7 +175,7 @@ def resized(new: Obj, old: Obj) -> Obj:
         if len(mine) != len(theirs):
             continue
         for one, other in zip(mine, theirs, strict=True):
-            if one.get("name") == other.get("name") and (key == "containers" or is_sidecar(one)):
+            if one.get("name") == other.get("name"):
                 one["resources"] = copy_object(other.get("resources") or {})
                 if other.get("resizePolicy"):
                     one["resizePolicy"] = copy_object(other["resizePolicy"])

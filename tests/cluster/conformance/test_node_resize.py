@@ -104,6 +104,7 @@ def replaceable() -> list[Obj]:
     return [
         pod_of("restarted", resized, restartPolicy="OnFailure"),
         pod_of("new-image", container("c1", *gently)),
+        pod_of("init", container("c2"), initContainers=[container("c1", resources=exactly(0, CPU, MEMORY))]),
         pod_of("too-little", container("c1", resources=exactly(0, CPU, MEMORY))),
     ]
 
@@ -258,3 +259,24 @@ def test_no_memory_limit_below_what_is_used(fleet: Fleet) -> None:
     assert resources_of(pod["status"]["containerStatuses"]) == before
     resize(fleet, name, before)
     check_settled(fleet, name, before)
+
+
+def test_an_init_container_is_resized_while_it_runs(fleet: Fleet) -> None:
+    def has(resources: Obj) -> None:
+        fleet.until(
+            "init",
+            lambda pod: (
+                resources_of(pod["status"].get("initContainerStatuses") or []) == (resources,)
+                and not condition(pod, "PodResizeInProgress")
+                and "running" in pod["status"]["initContainerStatuses"][0]["state"]
+            ),
+            what=f"has not {resources}",
+        )
+        check_cgroups(fleet, "init", (resources,))
+
+    has(exactly(0, CPU, MEMORY))
+    for wanted in (exactly(0, MORE_CPU, MORE_MEMORY), exactly(0, CPU, MEMORY)):
+        change = {"spec": {"initContainers": [{"name": "c1", "resources": wanted}]}}
+        fleet.api.patch(fleet.path("init") + "/resize", change, STRATEGIC).ok()
+        has(wanted)
+    assert fleet.container("init", "c1")["restartCount"] == 0
