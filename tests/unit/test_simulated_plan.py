@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -457,3 +458,67 @@ def test_the_short_way_says_what_the_kubelet_says(spec: Any, conditions: Sequenc
     assert plan(pod, Life(), place, now) == long_way(pod, Life(), place, now, now.timestamp()) == Step()
     pod["status"]["conditions"][2] = {**pod["status"]["conditions"][2], "status": "False"}
     assert plan(pod, Life(), place, now).status is not None
+
+
+# ---------------------------------------------------------------- the same, however often one looks
+
+
+def random_life(dice: random.Random) -> Life:
+    def span() -> float | Uniform:
+        least = dice.choice([0, 0, 1, 3, 20])
+        return Uniform(least, least + dice.choice([2, 10])) if dice.random() < 0.3 else least
+
+    def run() -> Run:
+        seconds = FOREVER if dice.random() < 0.3 else float(dice.choice([1, 2, 5, 30, 700]))
+        return Run(seconds=seconds, exit_code=dice.choice([0, 1, 137]))
+
+    pulls = [Pull(seconds=span(), error=dice.choice(["", "denied"])) for _ in range(dice.choice([0, 0, 1, 3]))]
+    inits = [Run(seconds=span(), exit_code=dice.choice([0, 0, 1])) for _ in range(dice.choice([0, 1, 2]))]
+    return Life(
+        pulls=pulls,
+        inits=inits,
+        start_seconds=span(),
+        ready_seconds=dice.choice([0.0, 4.0, FOREVER]),
+        runs=[run() for _ in range(dice.choice([0, 1, 2, 3]))],
+        evict_seconds=dice.choice([FOREVER, FOREVER, 50.0]),
+        containers={"d": Life(runs=[run()])} if dice.random() < 0.3 else {},
+        seed=dice.randrange(99),
+    )
+
+
+def random_pod(dice: random.Random) -> Obj:
+    mains = [{"name": name, "image": "i"} for name in dice.choice(["c", "cd"])]
+    inits = [{"name": "one", "image": "i"}, {"name": "side", "image": "i", "restartPolicy": "Always"}]
+    more: dict[str, Any] = {"restartPolicy": dice.choice(["Always", "OnFailure", "Never"])}
+    if dice.random() < 0.2:
+        more["activeDeadlineSeconds"] = 40
+    return bound_pod(containers=mains, initContainers=inits[: dice.choice([0, 1, 2])], **more)
+
+
+def essence(one: Lived) -> Any:
+    """What matters, but for what a status cannot hold: the run before the last, of a container that waits for the next,
+    and what a container waited for when the pod was ended.
+    """
+    containers = []
+    for key in ("initContainerStatuses", "containerStatuses"):
+        for each in one.status.get(key, ()):
+            state, last = each["state"], each["lastState"]
+            if one.status["phase"] == "Failed":
+                state, last = state if "terminated" in state else {}, {}
+            containers.append((each["name"], state, last, each["restartCount"], each["ready"]))
+    conditions = {each["type"]: each["status"] for each in one.status["conditions"]}
+    return one.status["phase"], one.status.get("reason"), containers, conditions
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_who_looks_once_sees_what_another_saw_who_always_looked(seed: int) -> None:
+    dice = random.Random(seed)
+    pod, life, until = random_pod(dice), random_life(dice), float(dice.choice([10, 60, 400, 2000]))
+    often, seldom = Lived(pod, life).live(until), Lived(pod, life).live(0)
+    for moment in sorted(dice.uniform(0, until) // 1 for _ in range(dice.choice([0, 1, 5]))):
+        seldom.at = moment  # whenever it comes
+        seldom.look()
+    seldom.at = until
+    seldom.look()
+    often.look()
+    assert essence(seldom) == essence(often)

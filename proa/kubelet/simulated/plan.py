@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from proa.kubelet.cri.types import EXITED, RUNNING, Container
 from proa.kubelet.eviction import EVICTED
@@ -44,6 +44,7 @@ from proa.kubelet.simulated.shortcuts import is_new, is_settled, just_runs, kill
 from proa.kubelet.simulated.starting import Start, Told, start
 from proa.kubelet.status import Surroundings, pod_status
 from proa.meta.objects import Obj, is_deleted, metadata, name_of, namespace_of, uid_of
+from proa.util.clock import rfc3339
 
 # What may fall due at once: a container that crashed every five minutes for a week, behind a partition.
 _TURNS_MAX = 10_000
@@ -265,14 +266,14 @@ class _Timeline:
     def _lose(self, at: float) -> None:
         """The node fails: whatever ran is gone."""
         for one in self._running():
-            ended = max(int(at * NANO), one.started_at)
+            ended = max(_whole(at), one.started_at)
             self._put(replace(one, state=EXITED, finished_at=ended, exit_code=_POWER_LOST, reason="Unknown"))
         self._stop_sandbox()
         text = "Pod sandbox changed, it will be killed and re-created."
         self.told.append(Told(awake(self.outages, at), "", "Normal", "SandboxChanged", text))
 
     def _make_sandbox(self, attempt: int, at: float) -> None:
-        self.sandbox = sandbox(self.pod, attempt, int(at * NANO), self.place.pod_ip)
+        self.sandbox = sandbox(self.pod, attempt, _whole(at), self.place.pod_ip)
 
     def _stop_sandbox(self) -> None:
         if self.sandbox is not None:
@@ -311,8 +312,8 @@ class _Timeline:
                 name=action.name,
                 attempt=action.attempt,
                 state=RUNNING,
-                created_at=int(at * NANO),
-                started_at=int(at * NANO),
+                created_at=_whole(at),
+                started_at=_whole(at),
                 image=self.hashes[action.name],
                 image_ref="",
                 annotations={BACKOFF_STEP: str(action.step), CONTAINER_HASH: self.hashes[action.name]},
@@ -330,7 +331,7 @@ class _Timeline:
     def _end(self, container: Container, at: float) -> None:
         life, is_init = self.life.of(container.name), self.specs[container.name].kind == INIT
         run = life.init(container.attempt) if is_init else life.run(container.attempt)
-        end = int(at * NANO)
+        end = _whole(at)
         self._put(
             replace(
                 container,
@@ -367,7 +368,7 @@ class _Timeline:
         return max(asked, self.containers[name][0].started_at / NANO)
 
     def _stop(self, container: Container, at: float, code: int) -> None:
-        self._put(replace(container, state=EXITED, finished_at=int(at * NANO), exit_code=code))
+        self._put(replace(container, state=EXITED, finished_at=_whole(at), exit_code=code))
 
     # ------------------------------------------------------------ what is shown
 
@@ -393,6 +394,8 @@ class _Timeline:
         )
         shown = replace(decided, waiting=waiting)
         status = pod_status(self.pod, self._observed(), shown, Memory(health=health), around, self.now_at)
+        if self.sandbox is not None and not (self.pod.get("status") or {}).get("startTime"):
+            status["startTime"] = rfc3339(datetime.fromtimestamp(self.sandbox.created_at / NANO, UTC))
         for key in STATUSES:
             for one in status.get(key) or ():
                 one.pop("volumeMounts", None)  # nothing is mounted; and of 50,000 pods it would be 50 MB
@@ -414,6 +417,11 @@ class _Timeline:
                 text = "Readiness probe failed: the pod's simulated life says that it is not ready"
                 told.append(Told(one.started_at / NANO, one.name, "Warning", "Unhealthy", text))
         return sorted(told, key=_when)
+
+
+def _whole(at: float) -> int:
+    """Returns a moment in nanoseconds as a status tells it, in whole seconds: what is read back must be what was."""
+    return int(at) * NANO
 
 
 def _when(one: _Event | Told) -> float:

@@ -114,7 +114,7 @@ def started(pod: Obj, pod_ip: str, host_ip: str, now: datetime) -> tuple[Obj, li
     status: Obj = {
         "containerStatuses": statuses,
         "phase": "Running",
-        "startTime": stamp,
+        "startTime": began,
         "qosClass": before.get("qosClass") or qos_class(pod),
         "hostIP": host_ip,
         "hostIPs": [{"ip": host_ip}],
