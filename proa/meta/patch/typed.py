@@ -256,8 +256,7 @@ def _whole(shape: Shape, value: Any) -> Node:
     node: Node = {SELF: _LEAF}
     if type(value) is dict and shape.form == "map":
         for name, item in value.items():
-            below = item and type(item) in _CONTAINERS
-            node["f:" + name] = _whole(child_shape(shape, name), item) if below else _LEAF
+            node["f:" + name] = _whole(child_shape(shape, name), item) if type(item) in _CONTAINERS else _LEAF
     elif type(value) is list and shape.form == "list":
         element_shape = shape.element or UNTYPED
         for element, items in _indexed(shape, value).items():
@@ -273,16 +272,24 @@ def _filled(value: Any) -> bool:
 
 
 def _compare_map(shape: Shape, old: Any, new: Any) -> tuple[Node, Node, Node]:
+    """Most members are equal or plain values: they are settled here, without a call for each."""
     before = old if isinstance(old, dict) else {}
     after = new if isinstance(new, dict) else {}
     out: tuple[Node, Node, Node] = ({}, {}, {})
+    added, removed, modified = out
     for name, item in before.items():
         other = after.get(name, _ABSENT)
-        if item is not other and (type(item) is not type(other) or item != other):  # most are equal: no call for them
-            _collect(out, f"f:{name}", _compare(child_shape(shape, name), item, other))
+        if item is other or (type(item) is type(other) and item == other):
+            continue
+        if other is _ABSENT:
+            removed["f:" + name] = _whole(child_shape(shape, name), item) if type(item) in _CONTAINERS else _LEAF
+        elif type(item) in _CONTAINERS or type(other) in _CONTAINERS:
+            _collect(out, "f:" + name, _compare(child_shape(shape, name), item, other))
+        else:
+            modified["f:" + name] = _LEAF
     for name, other in after.items():
         if name not in before:
-            _collect(out, f"f:{name}", _compare(child_shape(shape, name), _ABSENT, other))
+            added["f:" + name] = _whole(child_shape(shape, name), other) if type(other) in _CONTAINERS else _LEAF
     return out
 
 
