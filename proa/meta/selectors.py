@@ -80,7 +80,10 @@ class LabelSelector:
         if self.nothing:
             return False
         labels = labels or {}
-        return all(_compile(requirement)(labels) for requirement in self.requirements)
+        for requirement in self.requirements:  # noqa: SIM110 - a generator would cost more than the comparisons
+            if not _compile(requirement)(labels):
+                return False
+        return True
 
     def exact(self, key: str) -> str | None:
         """Returns the one value that the selector demands of `key`, or None: for index look-ups."""
@@ -334,7 +337,10 @@ class FieldSelector:
 
     def matches(self, fields: Labels) -> bool:
         """`fields` are an object's selectable fields; one that it lacks counts as empty."""
-        return all((fields.get(field, "") == value) == equal for field, equal, value in self.terms)
+        for field, equal, value in self.terms:  # noqa: SIM110 - as above
+            if (fields.get(field, "") == value) != equal:
+                return False
+        return True
 
     def exact(self, field: str) -> str | None:
         """Returns the value that the selector demands of a field, or None: for index look-ups."""

@@ -92,6 +92,8 @@ class Columns:
         self.namespace_labels: dict[str, Labels] = {}
         # Pods per node that a selection means / that have a term; see `matching` and `holding`.
         self._matching: dict[tuple[Selection | AllOf, bool], Ints] = {}
+        # Which of those counters a pod of such a namespace and labels moves, terminating or not; see `_moved`.
+        self._moved_by: dict[tuple[str, tuple[tuple[str, str], ...], bool], list[Ints]] = {}
         self._holding: dict[str, dict[Term, Ints]] = {kind: {} for kind in TERM_KINDS}
 
     # ------------------------------------------------------------ nodes
@@ -158,6 +160,7 @@ class Columns:
         for column in self.labels.values():
             column.rows = longer(column.rows, -1)
         self._matching = {key: longer(counts) for key, counts in self._matching.items()}
+        self._moved_by.clear()
         for kind, terms in self._holding.items():
             self._holding[kind] = {term: longer(counts) for term, counts in terms.items()}
         self.tiers = None
@@ -279,10 +282,8 @@ class Columns:
             used[address] = used.get(address, 0) + sign
             if not used[address]:
                 del used[address]
-        for (selection, staying), counts in self._matching.items():
-            if staying and pod.terminating:
-                continue
-            if selection.matches(pod.namespace, pod.labels, self.namespace_labels):
+        if self._matching:
+            for counts in self._moved(pod):
                 counts[row] += sign
         for claim in pod.claims:
             self._count_claim(claim, row, sign)
@@ -297,6 +298,21 @@ class Columns:
                     held[row] += sign
                     if sign < 0 and not held.any():
                         del self._holding[kind][term]
+
+    def _moved(self, pod: PodInfo) -> list[Ints]:
+        """Returns the counters of the selections that mean a pod: kept, as they are the same for all of a template."""
+        key = pod.namespace, tuple(pod.labels.items()), pod.terminating
+        moved = self._moved_by.get(key)
+        if moved is None:
+            if len(self._moved_by) >= COUNTERS_MAX:
+                self._moved_by.clear()
+            moved = self._moved_by[key] = [
+                counts
+                for (selection, staying), counts in self._matching.items()
+                if not (staying and pod.terminating)
+                and selection.matches(pod.namespace, pod.labels, self.namespace_labels)
+            ]
+        return moved
 
     def _count_claim(self, claim: str, row: int, sign: int) -> None:
         users = self.claim_users.setdefault(claim, {})
@@ -318,6 +334,7 @@ class Columns:
             self.namespace_labels[name] = labels
         for key in [one for one in self._matching if one[0].uses_namespace_labels]:
             del self._matching[key]
+        self._moved_by.clear()
 
     def matching(self, selection: Selection | AllOf, *, staying: bool = False) -> Ints:
         """Returns how many pods on each row a selection means; with `staying`, those being deleted do not count."""
@@ -333,6 +350,7 @@ class Columns:
                     if selection.matches(pod.namespace, pod.labels, self.namespace_labels):
                         counts[row] += 1
             self._matching[selection, staying] = counts
+            self._moved_by.clear()
         return counts
 
     def holding(self, kind: str) -> Mapping[Term, Ints]:
