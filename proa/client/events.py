@@ -30,7 +30,7 @@ _BURST = 25
 _REFILL_SECONDS = 300.0
 _MESSAGE_LENGTH_MAX = 1024
 _QUEUE_LENGTH_MAX = 1000
-_WRITES_MAX = 16  # at once
+_WRITES_MAX = 64  # at once: as many as bindings
 
 V = TypeVar("V")
 
