@@ -218,6 +218,9 @@ class Kubelet:
     def _over(self, uid: str, task: asyncio.Task[None]) -> None:
         self._workers.pop(uid, None)
         self._tasks.pop(uid, None)
+        for other in self._workers.values():
+            if other.waits_for_room:
+                other.poke()
         if not task.cancelled() and task.exception() is not None:
             log.error("worker of pod %s failed", uid, exc_info=task.exception())
             self._restart(uid)

@@ -242,6 +242,11 @@ class PodWorker:
         """Whether the node has taken the pod, and it has not ended: one that left the API gives its room to others."""
         return self._admitted and self._rejected is None and not self._removed_from_api and not is_terminal(self._pod)
 
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a resize of the pod waits for other pods to go."""
+        return self._resizing.plan.pending is not None
+
     def _status(self, pod: Obj, observed: Observed, decided: Plan) -> Obj:
         resize = self._resizing.plan
         around = Surroundings(

@@ -280,3 +280,24 @@ def test_an_init_container_is_resized_while_it_runs(fleet: Fleet) -> None:
         fleet.api.patch(fleet.path("init") + "/resize", change, STRATEGIC).ok()
         has(wanted)
     assert fleet.container("init", "c1")["restartCount"] == 0
+
+
+def test_a_resize_waits_for_room(api: Api, cluster: RunningCluster) -> None:
+    """Deferred while another pod has the room, done once that is gone; infeasible if the node could never do it."""
+    node = api.get("/api/v1/nodes").ok()["items"][0]
+    cores = int(node["status"]["allocatable"]["cpu"])
+    there = {"nodeSelector": {"kubernetes.io/hostname": node["metadata"]["name"]}}
+    small, large = needs("100m"), needs(f"{cores * 1000 - 500}m")
+    pods = [pod_of(name, container("c1", resources=one), **there) for name, one in (("grows", small), ("big", large))]
+    with launched(cluster, api, *pods) as made:
+        for name in ("grows", "big"):
+            made.ready(name)
+        resize(made, "grows", (needs("900m"),))
+        pod = made.until("grows", lambda pod: condition(pod, "PodResizePending"))
+        assert condition(pod, "PodResizePending")["reason"] == "Deferred"
+        assert pod["status"]["containerStatuses"][0]["allocatedResources"] == {"cpu": "100m"}
+        made.delete("big")
+        check_settled(made, "grows", (needs("900m"),))
+        resize(made, "grows", (needs(f"{cores + 1}"),))
+        pod = made.until("grows", lambda pod: condition(pod, "PodResizePending"))
+        assert condition(pod, "PodResizePending")["reason"] == "Infeasible"
