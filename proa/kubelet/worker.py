@@ -96,6 +96,11 @@ class PodWorker:
     def pod(self) -> Obj:
         return self._pod
 
+    @property
+    def volume_paths(self) -> dict[str, Path]:
+        """Where the pod's volumes are, by name; empty until they are made."""
+        return self._volume_paths or {}
+
     def poke(self) -> None:
         """Something of the pod changed in the runtime."""
         self._settled = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def test_a_claim_waits_for_its_pod_grows_and_leaves_no_directory(here: Here) -> 
         "-n", here.namespace, "patch", "pvc", "data", "-p", patch.replace("2Gi", "1Gi"), check=False
     )
     assert "field can not be less than status.capacity" in small.stderr
+
+    proxy = f"/api/v1/nodes/{node}/proxy"
+    summary = json.loads(here.kubectl("get", "--raw", f"{proxy}/stats/summary"))
+    (shown,) = [one for one in summary["pods"] if one["podRef"]["namespace"] == here.namespace]
+    (used,) = [one for one in shown["volume"] if one["name"] == "data"]
+    assert used["pvcRef"] == {"name": "data", "namespace": here.namespace}
+    assert 0 < used["usedBytes"] <= used["capacityBytes"]
+    labels = f'{{namespace="{here.namespace}",persistentvolumeclaim="data"}}'
+    assert f"kubelet_volume_stats_used_bytes{labels} " in here.kubectl("get", "--raw", f"{proxy}/metrics")
 
     here.kubectl("delete", "pod", "web")
     here.apply(pod("again", "data"))

@@ -6,6 +6,7 @@ two samples at least ten seconds apart, or since the first one.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from proa.kubelet.cri.types import Sandbox, Stats
 from proa.kubelet.node import KUBELET_VERSION, measure
 from proa.kubelet.options import KubeletOptions
 from proa.kubelet.podspec import CONTAINER_NAME, POD_UID
+from proa.kubelet.server.volumestats import CLAIM_METRICS, volume_stats
 from proa.kubelet.worker import PodWorker
 from proa.meta.objects import Obj, name_of, namespace_of
 from proa.util.clock import rfc3339
@@ -76,12 +78,27 @@ class Statistics:
     async def summary(self) -> Obj:
         """Returns upstream's Summary object."""
         by_pod = await self._by_pod()
+        volumes = await self._volumes()
         pods = [
-            self._pod(worker, by_pod.get(uid, []))
+            self._pod(worker, by_pod.get(uid, [])) | ({"volume": volumes[uid]} if volumes.get(uid) else {})
             for uid, worker in self._workers().items()
             if worker.observed.sandbox is not None
         ]
         return {"node": self._node(), "pods": pods}
+
+    async def _volumes(self, claims_only: bool = False) -> dict[str, list[Obj]]:
+        """Returns the VolumeStats of all pods by uid; file systems are read in a thread."""
+        stamp = rfc3339(self._context.clock.now())
+        wanted = {
+            uid: (worker.pod, dict(worker.volume_paths))
+            for uid, worker in self._workers().items()
+            if worker.volume_paths and not (claims_only and not _has_claims(worker.pod))
+        }
+        if not wanted:
+            return {}
+        return await asyncio.to_thread(
+            lambda: {uid: volume_stats(pod, paths, stamp, claims_only) for uid, (pod, paths) in wanted.items()}
+        )
 
     def _node(self) -> Obj:
         machine = measure(self._options)
@@ -210,6 +227,9 @@ class Statistics:
         for worker in self._workers().values():
             for one in worker.observed.all():
                 states[one.state] = states.get(one.state, 0) + 1
+        claims: dict[tuple[str, str], Obj] = {}
+        for volumes in (await self._volumes(claims_only=True)).values():
+            claims |= {(volume["pvcRef"]["namespace"], volume["pvcRef"]["name"]): volume for volume in volumes}
         use = resource.getrusage(resource.RUSAGE_SELF)
         parts: list[tuple[str, str, str, list[tuple[dict[str, str], Any]]]] = [
             ("kubelet_node_name", "gauge", "The node's name.", [({"node": self._options.node_name}, 1)]),
@@ -229,6 +249,12 @@ class Statistics:
             ("process_cpu_seconds_total", "counter", "CPU time.", [({}, use.ru_utime + use.ru_stime)]),
             ("process_resident_memory_bytes", "gauge", "Resident memory.", [({}, _resident_bytes())]),
         ]
+        for end, (field, about) in CLAIM_METRICS.items() if claims else ():
+            rows: list[tuple[dict[str, str], Any]] = [
+                ({"namespace": namespace, "persistentvolumeclaim": name}, figures[field])
+                for (namespace, name), figures in sorted(claims.items())
+            ]
+            parts.append((f"kubelet_volume_stats_{end}", "gauge", about, rows))
         return "".join(_metric(name, kind, about, rows) for name, kind, about, rows in parts)
 
 
@@ -285,6 +311,11 @@ def _device_lines(pid: str) -> Iterator[tuple[str, list[int]]]:
     for line in lines:
         name, _, rest = line.partition(":")
         yield name.strip(), [int(one) for one in rest.split()]
+
+
+def _has_claims(pod: Obj) -> bool:
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    return any("persistentVolumeClaim" in one or "ephemeral" in one for one in volumes)
 
 
 def _folder_bytes(folder: Path) -> int:
