@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from proa.client.resources import EVENTS, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES
+import pytest
+
+from proa.client.resources import (
+    EVENTS,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    RESOURCEQUOTAS,
+    STORAGECLASSES,
+)
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
@@ -168,3 +178,21 @@ def test_claims_that_ask_for_a_volume_by_name() -> None:
         world.delete(PERSISTENTVOLUMECLAIMS, "right")
         cluster.wait(lambda: world.get(PERSISTENTVOLUMES, "v", "")["status"]["phase"] == "Failed")
         assert "only supports /tmp/.+" in world.get(PERSISTENTVOLUMES, "v", "")["status"]["message"]
+
+
+def test_a_quota_bounds_how_far_claims_grow() -> None:
+    with Cluster(nodes=1) as cluster:
+        world = World(cluster)
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}}
+        hard = {"requests.storage": "4Gi", "local-path.storageclass.storage.k8s.io/requests.storage": "4Gi"}
+        world.make(RESOURCEQUOTAS, {**quota, "spec": {"hard": hard}})
+        cluster.wait(lambda: world.get(RESOURCEQUOTAS, "q").get("status", {}).get("used"))
+        world.make(PERSISTENTVOLUMECLAIMS, claim())
+        world.make(PODS, pod("p"))
+        cluster.wait(lambda: world.phase() == "Bound")
+        with pytest.raises(StatusError, match=r"exceeded quota: q, requested: .*requests.storage=4Gi"):
+            world.patch(PERSISTENTVOLUMECLAIMS, "c", {"spec": {"resources": {"requests": {"storage": "5Gi"}}}})
+        world.patch(PERSISTENTVOLUMECLAIMS, "c", {"spec": {"resources": {"requests": {"storage": "4Gi"}}}})
+        cluster.wait(lambda: world.get(PERSISTENTVOLUMECLAIMS, "c")["status"]["capacity"] == {"storage": "4Gi"})
+        used = dict.fromkeys(hard, "4Gi")
+        cluster.wait(lambda: world.get(RESOURCEQUOTAS, "q")["status"]["used"] == used)
