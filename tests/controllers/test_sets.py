@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from proa.client.interface import DeleteOptions
 from proa.client.resources import (
     CONTROLLERREVISIONS,
     DAEMONSETS,
@@ -406,5 +408,50 @@ def test_a_daemon_set_follows_nodes_and_updates() -> None:
             await cluster.until(lambda: _is(images(cluster), ["two"] * 3))
             await cluster.client.delete(NODES, "n3")
             await cluster.until(lambda: _is(images(cluster), ["two"] * 2))
+
+    run(main)
+
+
+def test_a_pod_that_comes_back_does_not_take_a_claim_that_goes() -> None:
+    """Scaled down and up while the garbage collector lags: the claim goes with the pod that had it; the new one gets
+    another."""
+
+    async def main() -> None:
+        async with plane(("statefulset",)) as cluster:
+            claim = {
+                "metadata": {"name": "data"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+            }
+            policy = {"whenDeleted": "Retain", "whenScaled": "Delete"}
+            more = {
+                "replicas": 2,
+                "serviceName": "w",
+                "volumeClaimTemplates": [claim],
+                "persistentVolumeClaimRetentionPolicy": policy,
+            }
+            await cluster.client.create(STATEFULSETS, workload("StatefulSet", **more), "ns")
+
+            async def running(count: int) -> bool:
+                await cluster.run_pods()
+                pods = (await cluster.client.list(PODS, "ns")).items
+                for one in pods:
+                    if one["metadata"].get("deletionTimestamp"):
+                        await cluster.client.delete(PODS, one["metadata"]["name"], "ns", DeleteOptions(grace_seconds=0))
+                return len(pods) == count and all(one["status"].get("phase") == "Running" for one in pods)
+
+            await cluster.until(lambda: running(2))
+            before = await cluster.client.get(PERSISTENTVOLUMECLAIMS, "data-w-1", "ns")
+            await cluster.patch(STATEFULSETS, "w", {"spec": {"replicas": 1}})
+            await cluster.until(lambda: running(1))
+            await cluster.patch(STATEFULSETS, "w", {"spec": {"replicas": 2}})
+            await asyncio.sleep(10)
+            assert await cluster.names(PODS) == ["w-0"]
+            await cluster.patch(PERSISTENTVOLUMECLAIMS, "data-w-1", {"metadata": {"finalizers": None}})
+            await cluster.client.delete(PERSISTENTVOLUMECLAIMS, "data-w-1", "ns")
+            await cluster.until(lambda: running(2))
+            await asyncio.sleep(60)
+            after = await cluster.client.get(PERSISTENTVOLUMECLAIMS, "data-w-1", "ns")
+            assert after["metadata"]["uid"] != before["metadata"]["uid"]
+            assert not after["metadata"].get("deletionTimestamp") and await running(2)
 
     run(main)

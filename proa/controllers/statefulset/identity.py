@@ -84,9 +84,18 @@ def claim_owners(stateful_set: Obj, claim: Obj, pod: Obj | None, condemned: bool
     return kept
 
 
+def is_left(claim: Obj, pod: str) -> bool:
+    """Tells whether a claim belongs to a pod of that name, when there is none."""
+    return any(_is_of(one, pod) for one in metadata(claim).get("ownerReferences") or ())
+
+
+def _is_of(reference: Obj, pod: str) -> bool:
+    return (reference.get("apiVersion"), reference.get("kind"), reference.get("name")) == ("v1", "Pod", pod)
+
+
 def _is_of_pod(reference: Obj, pod: Obj) -> bool:
     """Tells whether a reference is to this pod or to an earlier one of its name."""
-    return (reference.get("apiVersion"), reference.get("kind"), reference.get("name")) == ("v1", "Pod", name_of(pod))
+    return _is_of(reference, name_of(pod))
 
 
 def pod_for(stateful_set: Obj, ordinal: int, revision: Obj) -> Obj:

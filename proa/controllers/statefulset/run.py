@@ -18,6 +18,7 @@ from proa.controllers.statefulset.identity import (
     claim_owners,
     claim_templates,
     claims_for,
+    is_left,
     ordinal_of,
     pod_for,
 )
@@ -126,6 +127,9 @@ class StatefulSetController(Controller):
                 if is_deleted(found):
                     text = f"pvc {name_of(claim)} is being deleted"
                     raise StatusError(409, "Conflict", text)
+                if is_left(found, pod):
+                    # It belongs to an earlier pod of that name, and goes with it; the new pod must not take it.
+                    raise StatusError(409, "Conflict", f"pvc {name_of(claim)} belongs to a pod that is gone")
                 continue
             owners = claim_owners(owner, claim, None, condemned=False)
             if owners:
