@@ -143,12 +143,14 @@ def _note_ended(state: _State) -> None:
     if state.indexed:
         state.completed = {one for one in parse(status.get("completedIndexes")) if one < indexes_max}
         state.failed_indexes = {one for one in parse(status.get("failedIndexes")) if one < indexes_max}
-    _hold(state, [pod for uid, pod in tracked.items() if uid not in waiting["failed"]])
+    failed = set(waiting["failed"])
+    _hold(state, [pod for uid, pod in tracked.items() if uid not in failed])
     room = BATCH_MAX
+    already = failed.union(waiting["succeeded"])
     for uid, pod in tracked.items():
         if uid in state.held:
             continue
-        if uid in waiting["succeeded"] or uid in waiting["failed"]:
+        if uid in already:
             state.release.append(pod)
             continue
         if phase(pod) == "Succeeded":

@@ -31,6 +31,19 @@ from proa.meta.selectors import from_object
 KIND = GVK("batch", "v1", "Job")
 
 
+_TRACKED_INDEX = "tracked by job"
+
+
+def by_tracking_job(pod: Obj) -> Iterable[str]:
+    """Index: the key of the Job that a pod belongs to and must still be counted for."""
+    if FINALIZER not in (metadata(pod).get("finalizers") or ()):
+        return ()
+    reference = controller_of(pod)
+    if reference is None or reference.get("kind") != KIND.kind:
+        return ()
+    return (f"{namespace_of(pod)}/{reference['name']}",)
+
+
 class JobController(Controller):
     name = "job-controller"
 
@@ -38,6 +51,7 @@ class JobController(Controller):
         super().__init__(context)
         self._jobs = self.watch(JOBS)
         self.need(PODS).add_index(CONTROLLER_INDEX, by_controller)
+        self.need(PODS).add_index(_TRACKED_INDEX, by_tracking_job)
         self._pods = self.watch(PODS, self._keys_of_pod, weigh=self._count_pods)
         self._claimer = Claimer(self.client, JOBS, KIND, (FINALIZER,))
 
@@ -63,10 +77,8 @@ class JobController(Controller):
             return None
         job = self._jobs.get(name, namespace)
         if job is None:
-            for pod in self._pods.objects(namespace):
-                reference = controller_of(pod)
-                if reference and reference.get("kind") == KIND.kind and reference["name"] == name:
-                    await self._release(pod)
+            for pod in self._pods.indexed(_TRACKED_INDEX, key):
+                await self._release(pod)
             return None
         if job["spec"].get("managedBy") not in (None, "kubernetes.io/job-controller"):
             return None
