@@ -11,6 +11,8 @@ import click
 
 from proa.cli.options import cluster_options, find
 
+_NODES_SHOWN_MAX = 50  # of more than these, those that are not Ready are worth a line
+
 
 @click.command()
 @cluster_options
@@ -30,9 +32,15 @@ def status(name: str | None, data_dir: Path | None) -> None:
     ready: dict[str, bool] = {}
     with contextlib.suppress(OSError, http.client.HTTPException):
         ready = Api(cluster).nodes()
-    for node in sorted(ready):
-        well &= ready[node]
+    well &= all(ready.values())
+    shown = sorted(ready)
+    if len(ready) > _NODES_SHOWN_MAX:
+        click.echo(f"nodes      {sum(ready.values()):,} of {len(ready):,} Ready")
+        shown = [node for node in shown if not ready[node]]
+    for node in shown[:_NODES_SHOWN_MAX]:
         click.echo(f"node       {node:24} {'Ready' if ready[node] else 'NotReady'}")
+    if len(shown) > _NODES_SHOWN_MAX:
+        click.echo(f"           and {len(shown) - _NODES_SHOWN_MAX:,} more like these")
     if not recorded or not ready:
         well = False
         click.echo("not running" if not any(one.alive for one in recorded.values()) else "the API server is away")

@@ -96,6 +96,10 @@ class CachedInformer:
             return list(self._objects.get(namespace, {}).values())
         return [obj for part in self._objects.values() for obj in part.values()]
 
+    def count(self, namespace: str) -> int:
+        """Returns how many objects a namespace has."""
+        return len(self._objects.get(namespace, ()))
+
     def indexed(self, index: str, value: str) -> list[Obj]:
         return list(self._indexes[index].get(value, {}).values())
 

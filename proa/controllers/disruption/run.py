@@ -46,7 +46,8 @@ class DisruptionController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._budgets = self.watch(PODDISRUPTIONBUDGETS)
-        self._pods = self.watch(PODS, self._keys_of_pod, relevant=_facts)
+        self._pods = self.need(PODS)
+        self.watch(PODS, self._keys_of_pod, relevant=_facts, weigh=self._count_pods)
         self._kinds = Kinds(self.need(CUSTOMRESOURCEDEFINITIONS))
         self._sized = {
             ("apps", "ReplicaSet"): self.watch(REPLICASETS, self._keys_of_namespace, relevant=_size),
@@ -54,6 +55,9 @@ class DisruptionController(Controller):
             ("apps", "StatefulSet"): self.watch(STATEFULSETS, self._keys_of_namespace, relevant=_size),
             ("", "ReplicationController"): self.watch(REPLICATIONCONTROLLERS, self._keys_of_namespace, relevant=_size),
         }
+
+    def _count_pods(self, key: str) -> int:
+        return self._pods.count(split_key(key)[0])
 
     def _keys_of_pod(self, pod: Obj) -> Iterable[str]:
         for budget in self._budgets.objects(namespace_of(pod)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proa.client.controller import gathering_seconds
 from proa.client.informer import CachedInformer
 from proa.client.resources import CUSTOMRESOURCEDEFINITIONS, EVENTS, RESOURCEQUOTAS
 from proa.controllers.discovery import Kind, Kinds
@@ -27,16 +28,15 @@ class ResourceQuotaController(Controller):
         """Returns the informer of a resource, watched from its first use on for what gives quota back."""
         found = self._counted.get(kind.resource)
         if found is None:
-            found = self._counted[kind.resource] = self.informers.informer(kind.resource)
+            found = informer = self._counted[kind.resource] = self.informers.informer(kind.resource)
 
             def changed(old: Obj | None, new: Obj | None) -> None:
                 if old is None:
                     return  # admission has counted it already
-                ended = new is not None and is_finished(new) and not is_finished(old)
-                resized = new is not None and old.get("spec") != new.get("spec")
-                if new is None or ended or resized:
-                    for quota in self._quotas.objects(namespace_of(old)):
-                        self.queue.add(key_of(quota))
+                namespace = namespace_of(old)
+                if self._quotas.count(namespace) and (new is None or _gives_back(old, new)):
+                    for quota in self._quotas.objects(namespace):
+                        self.queue.add_after(key_of(quota), gathering_seconds(informer.count(namespace)))
 
             found.add_handler(changed)
         return found
@@ -59,3 +59,13 @@ class ResourceQuotaController(Controller):
         if changed is not None:
             await ignore_absent(self.client.update(RESOURCEQUOTAS, {**quota, "status": changed}, subresource="status"))
         return Result(_RESYNC_SECONDS)
+
+
+def _gives_back(old: Obj, new: Obj) -> bool:
+    """Tells whether an object may use less than before. That a pod gets its node changes nothing."""
+    if is_finished(new) and not is_finished(old):
+        return True
+    before, after = old.get("spec") or {}, new.get("spec") or {}
+    if before == after:
+        return False
+    return bool({**before, "nodeName": ""} != {**after, "nodeName": ""})
