@@ -142,3 +142,15 @@ def test_an_own_deletion_shows_until_the_watch_reports_it() -> None:
     informer.observe_deletion("uid-a", "a", "ns", "2026-01-01T00:00:00Z")
     informer.replace([pod("a", 10)], 10)
     assert "deletionTimestamp" not in (informer.get("a", "ns") or {})["metadata"]
+
+
+def test_managed_fields_are_not_kept() -> None:
+    informer, seen = CachedInformer(), []
+    informer.add_handler(lambda old, new: seen.append(new))
+    meta = {"name": "a", "namespace": "ns", "uid": "a", "resourceVersion": "1", "managedFields": [{"manager": "x"}]}
+    given = {"metadata": meta, "spec": {}}
+    informer.put(given)
+    kept = informer.get("a", "ns")
+    assert kept is not None and "managedFields" not in kept["metadata"] and seen == [kept]
+    assert kept["spec"] is given["spec"] and "managedFields" in given["metadata"]  # shared, and left alone
+    assert informer.count("ns") == 1 and informer.count("other") == 0
