@@ -59,14 +59,15 @@ SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Milliseconds of CPU time per pod of the control plane's process and the client's, revisions per pod, and the
-    seconds from the first request to the last pod.
+    """Milliseconds of CPU time per pod of the control plane's process and the client's, revisions per pod, the seconds
+    from the first request to the last pod, and those until nothing more happened.
     """
 
     server_ms: float
     client_ms: float
     revisions: float
     seconds: float
+    span_seconds: float
 
 
 def costs(lab: Lab) -> Iterator[Figure]:
@@ -115,8 +116,9 @@ def once(cluster: Cluster, shape: Shape, selector: str) -> Cost:
         sent = send(load, "201")
         seconds = watchers.finished() - begun
         until_idle(server)
+        span_seconds = time.monotonic() - begun
         used, revisions = cpu_seconds(server) - before, newest_revision(cluster) - revision
-    return Cost(used * 1000 / PODS, sent.cpu_seconds * 1000 / PODS, revisions / PODS, seconds)
+    return Cost(used * 1000 / PODS, sent.cpu_seconds * 1000 / PODS, revisions / PODS, seconds, span_seconds)
 
 
 def until_idle(pid: int) -> None:
