@@ -138,7 +138,8 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._prepare_runtime())
             await self._wait_for_server()
-            group.create_task(run_kubelet(kubelet_options(self.config), self.client, self.informers, self.clock))
+            options, isolate = kubelet_options(self.config), self.policies.before_start
+            group.create_task(run_kubelet(options, self.client, self.informers, self.clock, isolate))
             await self.informers.start()
             await self.network.start()
             await self.proxy.start()

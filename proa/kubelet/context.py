@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from proa.kubelet.volumes.manager import VolumeManager
 from proa.kubelet.watcher import RuntimeWatcher
 from proa.meta.objects import Obj, name_of, namespace_of, uid_of
 from proa.util.clock import Clock
+
+# Called with a pod and its addresses before each of its containers starts: what its network needs is in force then.
+BeforeStart = Callable[[Obj, Sequence[str]], Awaitable[None]]
 
 _FIELDS = {
     "init": "initContainers",
@@ -50,6 +53,7 @@ class Context:
     logs: Path
     runtime_name: str = "containerd"
     image_volumes: bool = False
+    before_start: BeforeStart | None = None
 
     def seconds(self) -> float:
         """The time now, in seconds since the epoch."""

@@ -108,6 +108,8 @@ async def start_container(
         tell("Warning", "Failed", f"Error: {failure.message}")
         raise Refused("CreateContainerError", failure.message, _RETRY_SECONDS) from None
     tell("Normal", "Created", "Container created")
+    if context.before_start is not None and not host_network(pod):
+        await context.before_start(pod, sandbox.addresses)
     try:
         await context.runtime.start_container(container_id)
     except RuntimeFailure as failure:

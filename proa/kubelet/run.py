@@ -23,7 +23,7 @@ from proa.client.interface import Client
 from proa.client.resources import NODES, PODS, SERVICES
 from proa.kubelet import cgroups, csinode
 from proa.kubelet.configs import NodeSettings
-from proa.kubelet.context import Context
+from proa.kubelet.context import BeforeStart, Context
 from proa.kubelet.cri.types import Container, Runtime, RuntimeFailure, Sandbox, Version
 from proa.kubelet.environment import NodeFacts
 from proa.kubelet.heartbeat import Heartbeat
@@ -326,12 +326,20 @@ def read_resolv_conf(text: str) -> dict[str, list[str]]:
     return result
 
 
-async def run_kubelet(options: KubeletOptions, client: Client, informers: Informers, clock: Clock) -> None:
-    """Runs the kubelet until cancelled. `client` is the node's own identity; `informers` may be shared with others."""
+async def run_kubelet(
+    options: KubeletOptions,
+    client: Client,
+    informers: Informers,
+    clock: Clock,
+    before_start: BeforeStart | None = None,
+) -> None:
+    """Runs the kubelet until cancelled. `client` is the node's own identity; `informers` may be shared with others;
+    for `before_start` see `context.py`."""
     from proa.kubelet.cri.client import CriRuntime
 
     runtime = CriRuntime(options.runtime_address)
     kubelet = Kubelet(options, client, informers, clock, runtime)
+    kubelet.context.before_start = before_start
     try:
         await kubelet.start()
         await asyncio.Event().wait()

@@ -3,7 +3,8 @@
 Follows upstream's NetworkPolicy (networking.k8s.io/v1): a pod that a policy selects for a direction is isolated in it,
 and may then do what the union of its policies allows. Rules look at forwarded traffic after services have been
 resolved, so policies see pods and never service addresses; what a pod and its own node say to each other always
-passes, DNS on the node included. One base chain per direction: a packet between two pods of a node must please both.
+passes, DNS on the node included, and so does what a pod says to itself by way of a service. One base chain per
+direction: a packet between two pods of a node must please both.
 """
 
 from __future__ import annotations
@@ -74,13 +75,13 @@ class _Writer:
 
     def direction(self, direction: str, node_name: str) -> None:
         """Adds the base chain of a direction, a chain per isolated pod address, and a chain per policy."""
-        side = "daddr" if direction == "ingress" else "saddr"
+        side, other = ("daddr", "saddr") if direction == "ingress" else ("saddr", "daddr")
         concerned = [one for one in self.world.policies if isolates(one, direction)]
         chosen: dict[str, list[Obj]] = {}
         for pod in self.world.pods:
             if (pod.get("spec") or {}).get("nodeName") != node_name:
                 continue
-            mine = [one for one in concerned if _selects(one, pod)]
+            mine = [one for one in concerned if selects(one, pod)]
             for address in addresses(pod, self.family) if mine else []:
                 chosen[address] = mine
         if not chosen:
@@ -92,6 +93,7 @@ class _Writer:
         for address, policies in sorted(chosen.items()):
             chain = f"pod-{direction}-{_short(address)}"
             self.lines.append(f"add chain {self.family} {TABLE} {chain}")
+            self._rule(chain, f"{self.family} {other} {address} accept")
             for policy in policies:
                 self._rule(chain, f"jump {_chain(policy, direction)}")
             self._rule(chain, "drop")
@@ -179,7 +181,7 @@ class _Writer:
         """Yields (address, protocol, number) of the containers' ports that bear the names: of the policy's own pods
         for ingress, of the peers for egress."""
         if direction == "ingress":
-            pods = [pod for pod in self.world.pods if _selects(policy, pod)]
+            pods = [pod for pod in self.world.pods if selects(policy, pod)]
         else:
             peers = rule.get("to")
             pods = [pod for peer in peers for pod in self._matching(policy, peer)] if peers else list(self.world.pods)
@@ -213,7 +215,8 @@ def _merged(ranges: Iterable[tuple[str, int, int]]) -> list[str]:
     return [f"{protocol} . {low}" + (f"-{high}" if high > low else "") for protocol, low, high in merged]
 
 
-def _selects(policy: Obj, pod: Obj) -> bool:
+def selects(policy: Obj, pod: Obj) -> bool:
+    """Tells whether a policy is about a pod."""
     if namespace_of(policy) != namespace_of(pod):
         return False
     return from_object((policy.get("spec") or {}).get("podSelector") or {}).matches(labels_of(pod))

@@ -7,6 +7,7 @@ with null as the path says (see `Handler.answer`). With "stay": true, SIGTERM do
 
 from __future__ import annotations
 
+import concurrent.futures
 import http.server
 import json
 import pathlib
@@ -39,6 +40,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply("", status=503 if UNREADY.exists() else 200)
         if path == "/redirect":
             return self.reply("", status=302, location=urllib.parse.parse_qs(query)["to"][0])
+        if path == "/probe":
+            return self.reply(json.dumps(probe(urllib.parse.parse_qs(query)["to"])), "application/json")
         if path == "/slow":
             time.sleep(float(query))
         if path in ("/", "/hostname", "/slow"):
@@ -74,6 +77,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
+
+
+def probe(targets: list[str]) -> dict[str, str]:
+    """Tells who answers at each target (`tcp:ADDRESS:PORT` or udp), all asked at once, or how that fails."""
+    with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
+        return dict(zip(targets, pool.map(_probe, targets), strict=True))
+
+
+def _probe(target: str) -> str:
+    protocol, address, port = target.split(":")
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as client:
+        client.settimeout(0.5)
+        try:
+            client.connect((address, int(port)))
+            client.sendall(b"GET /hostname HTTP/1.0\r\n\r\n" if protocol == "tcp" else b"hostname")
+            answer = client.recv(4096)
+            while protocol == "tcp" and (more := client.recv(4096)):
+                answer += more
+        except OSError as error:
+            return type(error).__name__
+    return answer.rpartition(b"\r\n")[2].decode()
 
 
 def serve_udp(port: int) -> None:
