@@ -50,13 +50,13 @@ from proa.apiserver.openapi import OpenApi
 from proa.apiserver.resources import Resources
 from proa.apiserver.server import HttpServer
 from proa.apiserver.services.allocation import ServiceAllocation
-from proa.apiserver.services.pools import MANAGED_BY, AddressPool, Owner, PortPool
+from proa.apiserver.services.pools import MANAGED_BY, AddressPool, AddressRanges, Owner, PortPool, other_ranges
 from proa.apiserver.special.endpoints import ServiceEndpoints
 from proa.apiserver.special.install import install_special
 from proa.apiserver.special.nodes import Nodes
 from proa.apiserver.usage.run import OptionalUsage
 from proa.apiserver.webhookcaller import WebhookCaller
-from proa.client.resources import IPADDRESSES, SERVICES
+from proa.client.resources import IPADDRESSES, SERVICECIDRS, SERVICES
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, labels_of, name_of
 from proa.storage.encryption import Rule
@@ -234,7 +234,8 @@ class ApiServer:
         self._pools = [self._pool(text) for text in options.service_range.split(",")]
         self._ports = PortPool(self.store, *options.node_ports)
         shared.manage_fields = self.api.patcher.management.track
-        self._allocation = ServiceAllocation(self._pools, self._ports)
+        ranges = AddressRanges(self._pools, lambda: other_ranges(self.live.list(SERVICECIDRS), self._pools, self._pool))
+        self._allocation = ServiceAllocation(ranges, self._ports)
         shared.interceptors = {("", "services"): self._allocation}
         self.gate = Gate(options.reads_max + options.writes_max)
         self.http = HttpServer(self.api, parts.authenticator, self.gate)

@@ -17,9 +17,9 @@ from proa.apiserver.encoding import Decoded, encode
 from proa.apiserver.negotiation import Form, negotiate
 from proa.apiserver.requestinfo import parse_request
 from proa.apiserver.services.pools import Owner
-from proa.client.interface import ListOptions, UserInfo
+from proa.client.interface import MERGE_PATCH, ListOptions, UserInfo
 from proa.client.local import LocalClient
-from proa.client.resources import CONFIGMAPS, IPADDRESSES, NAMESPACES, SERVICES
+from proa.client.resources import CONFIGMAPS, IPADDRESSES, NAMESPACES, SERVICECIDRS, SERVICES
 from proa.meta.errors import StatusError
 from proa.meta.gvk import GVR
 from proa.meta.objects import Obj
@@ -382,6 +382,31 @@ async def test_a_service_gives_back_what_it_held(http: Http, client: LocalClient
     assert (await http("POST", services, other)).status == 201
     names = {one["metadata"]["name"] for one in (await client.list(IPADDRESSES)).items}
     assert "10.96.7.7" not in names and "10.96.7.8" in names
+
+
+async def test_services_draw_from_every_range_that_is_ready(client: LocalClient, http: Http) -> None:
+    path = "/api/v1/namespaces/default/services"
+
+    def service(name: str, address: str = "") -> Obj:
+        spec: Obj = {"ports": [{"port": 80}], **({"clusterIP": address} if address else {})}
+        return {"kind": "Service", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec}
+
+    refused = (await http("POST", path, service("one", "198.51.100.77"))).body
+    assert refused["message"].endswith(
+        "failed to allocate IP 198.51.100.77: the provided network does not match the current range"
+    )
+    cidr: Obj = {"metadata": {"name": "more"}, "spec": {"cidrs": ["198.51.100.0/24"]}}
+    await client.create(SERVICECIDRS, cidr)
+    assert (await http("POST", path, service("one", "198.51.100.77"))).status == 422  # it is not ready yet
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    await client.patch(SERVICECIDRS, "more", ready, patch_type=MERGE_PATCH, subresource="status")
+    assert (await http("POST", path, service("one", "198.51.100.77"))).status == 201
+    assert (await http("POST", path, service("two", "198.51.100.77"))).status == 422
+    assert (await http("POST", path, service("two", "198.51.100.255"))).status == 422
+    assert "198.51.100.77" in {one["metadata"]["name"] for one in (await client.list(IPADDRESSES)).items}
+    await client.delete(SERVICECIDRS, "more")
+    await client.delete(SERVICES, "one", "default")  # its address goes back, though its range is no more
+    assert "198.51.100.77" not in {one["metadata"]["name"] for one in (await client.list(IPADDRESSES)).items}
 
 
 async def test_a_restart_mends_what_a_crash_left_between_two_writes(tmp_path: Path) -> None:

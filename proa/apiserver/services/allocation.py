@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from proa.apis.core.service_allocation import AddressWish, Plan, plan
 from proa.apiserver.generic.shared import Call
-from proa.apiserver.services.pools import AddressPool, Exhausted, OutOfRange, Owner, PortPool, Taken
+from proa.apiserver.services.pools import AddressRanges, Exhausted, OutOfRange, Owner, PortPool, Taken
 from proa.meta.errors import StatusError, internal, invalid, invalid_field
 from proa.meta.gvk import GVK
 from proa.meta.objects import Obj
@@ -24,7 +24,7 @@ _SERVICE = GVK("", "v1", "Service")
 class Held:
     """What one write took, and what it will no longer need."""
 
-    addresses: Sequence[AddressPool]
+    addresses: AddressRanges
     ports: PortPool
     taken_addresses: list[str] = field(default_factory=list)
     taken_ports: list[int] = field(default_factory=list)
@@ -39,23 +39,22 @@ class Held:
 
     async def _give_back(self, addresses: Sequence[str], ports: Sequence[int]) -> None:
         for text in addresses:
-            for pool in self.addresses:
-                await pool.give_back(text)
+            await self.addresses.give_back(text)
         for port in ports:
             await self.ports.give_back(port)
 
 
 class ServiceAllocation:
-    """The interceptor of services. `addresses`: one pool per family, the cluster's primary family first."""
+    """The interceptor of services."""
 
-    def __init__(self, addresses: Sequence[AddressPool], ports: PortPool) -> None:
+    def __init__(self, addresses: AddressRanges, ports: PortPool) -> None:
         self.addresses = addresses
         self.ports = ports
 
     async def begin(self, call: Call, obj: Obj | None, old: Obj | None) -> Held | None:
         if call.subresource:
             return None
-        planned = plan(obj, old, [pool.family for pool in self.addresses])
+        planned = plan(obj, old, self.addresses.families)
         if planned.errors:
             raise invalid(_SERVICE, _name(obj), planned.errors)
         held = Held(
@@ -85,16 +84,15 @@ class ServiceAllocation:
         ports: dict[int, Owner] = {}
         for service in services:
             owner = Owner(service["metadata"]["namespace"], service["metadata"]["name"])
-            everything = plan(None, service, [pool.family for pool in self.addresses])
+            everything = plan(None, service, self.addresses.families)
             addresses |= dict.fromkeys(everything.release_addresses, owner)
             ports |= dict.fromkeys(everything.release_ports, owner)
         held_ports = set(await self.ports.held())
-        for pool in self.addresses:
-            for text in held_addresses.keys() - addresses.keys():
-                await pool.give_back(text)
-            for text in addresses.keys() - held_addresses.keys():
-                with suppress(OutOfRange, Taken):
-                    await pool.take(text, addresses[text])
+        for text in held_addresses.keys() - addresses.keys():
+            await self.addresses.give_back(text)
+        for text in addresses.keys() - held_addresses.keys():
+            with suppress(OutOfRange, Taken):
+                await self.addresses.take("IPv6" if ":" in text else "IPv4", text, addresses[text])
         for port in held_ports - ports.keys():
             await self.ports.give_back(port)
         for port in ports.keys() - held_ports:
@@ -119,18 +117,16 @@ class ServiceAllocation:
             spec["healthCheckNodePort"] = number
 
     async def _address(self, obj: Obj, wish: AddressWish, owner: Owner, held: Held) -> str:
-        pool = next((one for one in self.addresses if one.family == wish.family), None)
-        if pool is None:
+        if wish.family not in self.addresses.families:
             raise _refused_address(obj, wish, f"the cluster has no {wish.family} service range")
         address = wish.address
         try:
             if address:
-                await pool.take(address, owner)
+                await self.addresses.take(wish.family, address, owner)
             else:
-                address = await pool.take_any(owner)
+                address = await self.addresses.take_any(wish.family, owner)
         except OutOfRange:
-            why = f"the provided network does not match the current range: {pool.network}"
-            raise _refused_address(obj, wish, why) from None
+            raise _refused_address(obj, wish, "the provided network does not match the current range") from None
         except Taken:
             raise _refused_address(obj, wish, "provided IP is already allocated") from None
         except Exhausted:

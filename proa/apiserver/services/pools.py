@@ -9,9 +9,10 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from proa.meta.objects import Obj
+from proa.meta.objects import Obj, is_deleted
 from proa.storage.interface import Conflict, Store, Value
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -95,8 +96,64 @@ class AddressPool:
         raise Exhausted
 
     async def give_back(self, text: str) -> None:
-        if self.includes(text):
-            await self._delete(text)
+        """Lets go of an address, whether it still lies in the range or not."""
+        await self._delete(text)
+
+
+class AddressRanges:
+    """All ranges that services get addresses from: those that the server was started with, the cluster's primary family
+    first, and `others`, which come and go as ServiceCIDR objects do (KEP-1880)."""
+
+    def __init__(self, configured: Sequence[AddressPool], others: Callable[[], Iterable[AddressPool]] = tuple) -> None:
+        self.configured = configured
+        self._others = others
+
+    @property
+    def families(self) -> list[str]:
+        return [pool.family for pool in self.configured]
+
+    def of(self, family: str) -> list[AddressPool]:
+        """Returns the ranges of a family that give addresses at this moment."""
+        return [pool for pool in (*self.configured, *self._others()) if pool.family == family]
+
+    async def take(self, family: str, text: str, owner: Owner) -> None:
+        """Holds one address; raises OutOfRange and Taken."""
+        pool = next((one for one in self.of(family) if one.includes(text)), None)
+        if pool is None:
+            raise OutOfRange
+        await pool.take(text, owner)
+
+    async def take_any(self, family: str, owner: Owner) -> str:
+        """Holds an address of any range of the family that has one left; raises Exhausted."""
+        for pool in self.of(family):
+            with suppress(Exhausted):
+                return await pool.take_any(owner)
+        raise Exhausted
+
+    async def give_back(self, text: str) -> None:
+        await self.configured[0].give_back(text)
+
+
+def other_ranges(
+    service_cidrs: Iterable[Obj], configured: Iterable[AddressPool], pool: Callable[[str], AddressPool]
+) -> list[AddressPool]:
+    """Returns the pools of ServiceCIDR objects that are ready, but for the ranges that are configured anyway.
+
+    `pool` makes one of a range such as "10.96.0.0/16".
+    """
+    known = {str(one.network) for one in configured}
+    cidrs = [
+        cidr
+        for one in service_cidrs
+        if not is_deleted(one) and _is_ready(one)
+        for cidr in (one.get("spec") or {}).get("cidrs") or ()
+    ]
+    return [pool(cidr) for cidr in dict.fromkeys(cidrs) if cidr not in known]
+
+
+def _is_ready(service_cidr: Obj) -> bool:
+    conditions = (service_cidr.get("status") or {}).get("conditions") or ()
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
 
 
 def _candidates(count: int) -> Iterable[int]:

@@ -13,6 +13,7 @@ from tests.cluster.conformance.conftest import Api
 from tests.cluster.conformance.network_pods import NODES, WEB, Net, client_pod, server_pod
 from tests.cluster.conformance.objects import core
 from tests.cluster.conformance.operations import replace
+from tests.cluster.conformance.test_network_objects import service_range
 from tests.cluster.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -198,6 +199,22 @@ def to_external_name(net: Net, kind: str) -> None:
     listed = [http_port(**({"nodePort": before["ports"][0]["nodePort"]} if kind == "NodePort" else {}))]
     net.service(f"{name}-again", WEB, ports=listed, **again)
     reachable(net, f"{name}-again")
+
+
+def test_other_ranges(net: Net) -> None:
+    """A service with an address of a range that was added later; the range stays for as long as the service."""
+    cidr, path = "198.51.99.0/24", "/apis/networking.k8s.io/v1/servicecidrs"
+    label = f"e2e-{uuid.uuid4().hex[:8]}"
+    name = service_range(net.api, cidr, label)
+    made = net.service("other-range", WEB, type="NodePort", clusterIP="198.51.99.77", ports=[http_port()])
+    assert made["spec"]["clusterIP"] == "198.51.99.77"
+    reachable(net, "other-range")
+    net.api.delete(f"{path}/{name}").ok()
+    condition = net.api.get(f"{path}/{name}").ok()
+    assert condition["metadata"]["deletionTimestamp"]
+    net.remove("services", "other-range")
+    eventually(lambda: net.api.get(f"{path}/{name}").status == 404)
+    assert net.api.post(net.path("services"), made | {"metadata": {"name": "too-late"}}).status == 422
 
 
 # ---------------------------------------------------------------- sessions
