@@ -56,17 +56,24 @@ def route_lines(present: set[Route], wanted: set[Route]) -> list[str]:
 
 
 def masquerade_lines(pods: Mapping[str, str], bridge: str) -> list[str]:
-    """Returns the rules that give what pods send out of the cluster their node's address. `pods`: range by family."""
+    """Returns the rules that give what pods send out of the cluster their node's address. `pods`: range by family.
+
+    Host ports of the loopback address need `route_localnet`, by which anybody near could reach what listens there; so
+    such packets count from the node itself only.
+    """
     lines = []
     for family, one in pods.items():
         table = f"{family} {TABLE}"
         rule = f'{family} saddr {one} {family} daddr != {one} oifname != {{ "{bridge}", "lo" }} masquerade fully-random'
+        own = "127.0.0.0/8" if family == "ip" else "::1"
         lines += [
             f"add table {table}",
             f"delete table {table}",
             f"add table {table}",
             f"add chain {table} postrouting {{ type nat hook postrouting priority 101; }}",
             f"add rule {table} postrouting {rule}",
+            f"add chain {table} prerouting {{ type filter hook prerouting priority -120; }}",
+            f'add rule {table} prerouting {family} daddr {own} iifname != "lo" drop',
         ]
     return lines
 

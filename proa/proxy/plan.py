@@ -260,8 +260,11 @@ class _Builder:
             self.elements[here.family, f"{slots}-{slot}", key] = endpoint.target
 
     def _affinity_chain(self, here: _Port, chain: str, endpoints: Sequence[Endpoint]) -> str:
-        """Returns the chain that keeps a client on its endpoint; makes it, and a chain and a set per endpoint."""
-        base = _short(f"{here.identity} {chain} {self.affinity_seconds}")
+        """Returns the chain that keeps a client on its endpoint; makes it, and a chain and a set per endpoint.
+
+        The sets are the port's, whichever of its addresses a client asks: it has one endpoint behind all of them.
+        """
+        base = _short(f"{here.identity} {self.affinity_seconds}")
         name = f"aff-{chain}-{base}"
         if (here.family, name) in self.chains:
             return name

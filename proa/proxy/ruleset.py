@@ -48,7 +48,8 @@ _CHAINS = {
         "ct state new {asked} @restricted {asked} . {family} saddr != @allowed drop",
     ],
     "input": ["type filter hook input priority -1;", "ct state new jump refusals"],
-    "forward": ["type filter hook forward priority -1;", "ct state new jump refusals"],
+    # What belongs to no connection would leave with a pod's address that nobody translates back, and end connections.
+    "forward": ["type filter hook forward priority -1;", "ct state invalid drop", "ct state new jump refusals"],
     "egress": ["type filter hook output priority -1;", "ct state new {asked} vmap @refused"],
     "refusals": ["{family} saddr != {pods} {asked} vmap @external-refused", "{asked} vmap @refused"],
 }

@@ -61,7 +61,7 @@ class Net:
         """Makes the shared pods."""
         install_program(self.api, self.namespace)
         for number, name in enumerate(self.web):
-            self.create("pods", server_pod(name, WEB, nodeName=NODES[number % 2]))
+            self.create("pods", server_pod(name, WEB | {"name": name}, nodeName=NODES[number % 2]))
         for node, name in self.clients.items():
             self.create("pods", client_pod(name, nodeName=node))
         self.create("pods", client_pod(self.host_client, nodeName=NODES[0], hostNetwork=True))
@@ -121,10 +121,13 @@ class Net:
                 found.setdefault(port["port"], set()).update(ready)
         return {port: addresses for port, addresses in found.items() if addresses}
 
+    def node_address(self, node: str) -> str:
+        """Returns a node's internal address."""
+        found = self.api.get(f"/api/v1/nodes/{node}").ok()["status"]["addresses"]
+        return str(next(one["address"] for one in found if one["type"] == "InternalIP"))
+
     def node_addresses(self) -> list[str]:
-        """Returns the internal addresses of the nodes."""
-        nodes = self.api.get("/api/v1/nodes").ok()["items"]
-        return [one["address"] for node in nodes for one in node["status"]["addresses"] if one["type"] == "InternalIP"]
+        return [self.node_address(node) for node in NODES]
 
     # ------------------------------------------------------------ traffic
 

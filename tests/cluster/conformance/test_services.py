@@ -257,7 +257,10 @@ def keeps_sessions(net: Net, name: str, kind: str) -> None:
         check_sessions(net, name, url, affine=True)
     # A client has one server, whichever of the service's addresses it asks.
     client = net.clients[NODES[0]]
-    answers = net.fetch_each(client, [f"http://{name}/", f"http://{spec['clusterIP']}/"], times=8)
+    asked = [f"http://{name}/", f"http://{spec['clusterIP']}/"]
+    if kind == "NodePort":
+        asked.append(f"http://{net.node_address(NODES[0])}:{spec['ports'][0]['nodePort']}/")
+    answers = net.fetch_each(client, asked, times=8)
     assert len({one for found in answers.values() for one in found}) == 1
 
 
@@ -310,8 +313,7 @@ def test_sessions_end_after_their_time(net: Net) -> None:
     "and protocol [LinuxOnly]"
 )
 def test_host_ports(net: Net) -> None:
-    node = net.api.get(f"/api/v1/nodes/{NODES[0]}").ok()
-    address = next(one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP")
+    address = net.node_address(NODES[0])
     port, pods = (
         54323,
         {"host-port-1": ("127.0.0.1", "TCP"), "host-port-2": (address, "TCP"), "host-port-3": (address, "UDP")},
