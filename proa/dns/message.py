@@ -5,15 +5,17 @@ Answers of addresses alone, nearly all there are, are put together by hand; ever
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import random
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import dnslib
 
-from proa.dns.records import AAAA, ANY, CNAME, PTR, SRV, TTL_SECONDS, TXT, A, Answer, Record
+from proa.dns.records import AAAA, ANY, CNAME, PTR, SOA, SRV, TTL_SECONDS, TXT, A, Answer, Record
 
 UDP_BYTES_PLAIN = 512
 UDP_BYTES_MAX = 1232  # what passes every path without fragments
@@ -99,41 +101,64 @@ def render(question: Question, answer: Answer, domain: str, size_max: int) -> by
     if records and all(record.type in (A, AAAA) and record.name == question.name for record in records):
         message = _addresses(question, records)
         return message if len(message) <= size_max else _truncated(question)
+    if not records:
+        return _nothing(question, answer.exists, domain)
     reply = dnslib.DNSRecord(
         dnslib.DNSHeader(id=question.id, qr=1, aa=1, rd=int(question.recursion), ra=1),
         q=dnslib.DNSQuestion(question.name, question.type),
     )
-    reply.header.rcode = NOERROR if answer.exists else NXDOMAIN
     for record in records:
         reply.add_answer(_resource(record))
     for record in answer.extra:
         reply.add_ar(_resource(record))
-    if not records:
-        reply.add_auth(_authority(domain))
     if question.edns:
         reply.add_ar(dnslib.EDNS0(udp_len=UDP_BYTES_MAX))
-    message = bytes(reply.pack())
+    message = _as_asked(question, reply)
     return message if len(message) <= size_max else _truncated(question)
 
 
 def with_alias(question: Question, alias: Record, rest: bytes) -> bytes:
-    """An alias, followed by the records of `rest`: the answer to the same question about the alias' target."""
+    """An alias, followed by the records of `rest`: the answer to the same question about the alias' target.
+
+    A `rest` that cannot be read, as others may send it, is none.
+    """
     reply = dnslib.DNSRecord(
         dnslib.DNSHeader(id=question.id, qr=1, aa=0, rd=int(question.recursion), ra=1),
         q=dnslib.DNSQuestion(question.name, question.type),
     )
     reply.add_answer(_resource(alias))
-    if rest:
-        for record in dnslib.DNSRecord.parse(rest).rr:
+    with suppress(dnslib.DNSError):
+        for record in dnslib.DNSRecord.parse(rest).rr if rest else ():
             reply.add_answer(record)
     if question.edns:
         reply.add_ar(dnslib.EDNS0(udp_len=UDP_BYTES_MAX))
-    return bytes(reply.pack())
+    return _as_asked(question, reply)
 
 
-def _header(question: Question, code: int, *, authoritative: bool, answers: int = 0, truncated: bool = False) -> bytes:
+def _as_asked(question: Question, reply: dnslib.DNSRecord) -> bytes:
+    """Encodes a reply with the question as it was asked: some clients look at upper and lower case."""
+    message = bytes(reply.pack())
+    return message[:12] + question.raw + message[12 + len(question.raw) :]
+
+
+def _nothing(question: Question, exists: bool, domain: str) -> bytes:
+    """No such name, or none of this type. The name may hold any bytes, so it stays as it is."""
+    code = NOERROR if exists else NXDOMAIN
+    head = _header(question, code, authoritative=True, authorities=1)
+    return head + question.raw + _authority(domain) + _edns(question)
+
+
+def _header(
+    question: Question,
+    code: int,
+    *,
+    authoritative: bool,
+    answers: int = 0,
+    authorities: int = 0,
+    truncated: bool = False,
+) -> bytes:
     flags = 0x8080 | code | authoritative << 10 | truncated << 9 | question.recursion << 8
-    return struct.pack("!6H", question.id, flags, 1, answers, 0, int(question.edns))
+    return struct.pack("!6H", question.id, flags, 1, answers, authorities, int(question.edns))
 
 
 def _edns(question: Question) -> bytes:
@@ -159,6 +184,13 @@ def _resource(record: Record) -> dnslib.RR:
     return dnslib.RR(record.name, record.type, rdata=rdata, ttl=TTL_SECONDS)
 
 
-def _authority(domain: str) -> dnslib.RR:
-    data = dnslib.SOA(f"ns.dns.{domain}", f"hostmaster.{domain}", (1, 7200, 1800, 86400, TTL_SECONDS))
-    return dnslib.RR(domain, dnslib.QTYPE.SOA, rdata=data, ttl=TTL_SECONDS)
+@functools.cache
+def _authority(domain: str) -> bytes:
+    """The zone's SOA record, by which resolvers know how long to remember that there is nothing."""
+    zone, server, mailbox = (_name(f"{prefix}{domain}") for prefix in ("", "ns.dns.", "hostmaster."))
+    data = server + mailbox + struct.pack("!5I", 1, 7200, 1800, 86400, TTL_SECONDS)
+    return zone + struct.pack("!2HIH", SOA, _IN, TTL_SECONDS, len(data)) + data
+
+
+def _name(text: str) -> bytes:
+    return b"".join(bytes([len(label)]) + label.encode() for label in text.split(".")) + b"\0"

@@ -1,6 +1,7 @@
 """Names of services, endpoints and pods, and the messages that carry them."""
 
 import asyncio
+import random
 import socket
 import struct
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import dnslib
 import pytest
 
 from proa.dns import message
-from proa.dns.records import AAAA, CNAME, PTR, SRV, TXT, A, Resolver
+from proa.dns.records import AAAA, CNAME, PTR, SRV, TXT, A, Record, Resolver
 from proa.dns.server import DnsServer
 from proa.meta.objects import Obj
 
@@ -185,3 +186,31 @@ async def test_long_answers_are_cut_on_udp_and_whole_on_tcp(server: DnsServer, m
     larger.add_ar(dnslib.EDNS0(udp_len=4096))
     reply = await udp(server, larger.pack())
     assert reply.ar[0].rtype == dnslib.QTYPE.OPT
+
+
+def test_any_bytes_are_answered_and_questions_come_back_as_they_were() -> None:
+    """Names of any bytes, any case and any type: a well-formed question never goes without its answer."""
+    server = DnsServer(RESOLVER, ["127.0.0.1"], [])
+    chance = random.Random(7)
+    pool = [b"web", b"WeB", b"db", b"db-0", b"elsewhere", b"default", b"Svc", b"pod", b"_http", b"_TCP", b"10-244-0-7"]
+    pool += [b"\xff\xfe", b"\xc3\xa9", b"a.b", b"\0", b"*", b"x" * 50, b"\\"]
+    for _ in range(5000):
+        labels = [*chance.choices(pool, k=chance.randint(0, 3)), b"svc", b"cluSter", b"local"]
+        name = b"".join(bytes([len(one)]) + one for one in labels) + b"\0"
+        kind = chance.choice([1, 2, 5, 6, 12, 15, 16, 28, 33, 64, 65, 255, 65535])
+        asked = name + struct.pack("!2H", kind, 1)
+        answer = server.answer_now(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + asked)
+        if isinstance(answer, bytes):
+            assert answer[:2] == b"\0\x07" and answer[12 : 12 + len(asked)] == asked
+        damaged = bytearray(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + asked)
+        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        server.answer_now(bytes(damaged[: chance.randint(0, len(damaged))]))
+
+
+def test_an_alias_without_a_readable_answer_is_told_alone() -> None:
+    question = message.parse(message.query("elsewhere.default.svc.cluster.local", A))
+    alias = Record("elsewhere.default.svc.cluster.local", CNAME, "far.example.com")
+    for rest in (b"", b"\xff" * 40):
+        assert [str(one.rdata) for one in dnslib.DNSRecord.parse(message.with_alias(question, alias, rest)).rr] == [
+            "far.example.com."
+        ]
