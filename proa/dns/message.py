@@ -117,8 +117,8 @@ def render(question: Question, answer: Answer, domain: str, size_max: int) -> by
     return message if len(message) <= size_max else _truncated(question)
 
 
-def with_alias(question: Question, alias: Record, rest: bytes) -> bytes:
-    """An alias, followed by the records of `rest`: the answer to the same question about the alias' target.
+def with_aliases(question: Question, aliases: Sequence[Record], rest: bytes, size_max: int) -> bytes:
+    """Aliases, followed by the records of `rest`: the answer to the same question about the last one's target.
 
     A `rest` that cannot be read, as others may send it, is none.
     """
@@ -126,13 +126,15 @@ def with_alias(question: Question, alias: Record, rest: bytes) -> bytes:
         dnslib.DNSHeader(id=question.id, qr=1, aa=0, rd=int(question.recursion), ra=1),
         q=dnslib.DNSQuestion(question.name, question.type),
     )
-    reply.add_answer(_resource(alias))
+    for alias in aliases:
+        reply.add_answer(_resource(alias))
     with suppress(dnslib.DNSError):
         for record in dnslib.DNSRecord.parse(rest).rr if rest else ():
             reply.add_answer(record)
     if question.edns:
         reply.add_ar(dnslib.EDNS0(udp_len=UDP_BYTES_MAX))
-    return _as_asked(question, reply)
+    encoded = _as_asked(question, reply)
+    return encoded if len(encoded) <= size_max else _truncated(question)
 
 
 def _as_asked(question: Question, reply: dnslib.DNSRecord) -> bytes:

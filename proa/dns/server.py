@@ -12,11 +12,12 @@ from pathlib import Path
 
 from proa.dns import message
 from proa.dns.message import BadMessage, Question
-from proa.dns.records import CNAME, Resolver
+from proa.dns.records import CNAME, Record, Resolver
 
 _FORWARD_SECONDS = 2.0
 _FORWARDS_MAX = 256
 _FREE_PORT_ATTEMPTS = 10
+_ALIASES_MAX = 8  # one after another, then it is a circle
 _TCP_IDLE_SECONDS = 10.0
 
 
@@ -86,15 +87,21 @@ class DnsServer:
         return message.render(question, answer, self.resolver.domain, size_max or question.udp_bytes_max)
 
     async def answer(self, question: Question, data: bytes, *, tcp: bool) -> bytes:
-        """Answers a question that `answer_now` left: an alias with what it stands for, or another's answer."""
-        ours = self.resolver.answer(question.name, question.type)
-        if ours is not None:
-            alias = ours.records[0]
-            inner = message.query(str(alias.data), question.type)
-            known = self.answer_now(inner, 65535)
-            rest = known if isinstance(known, bytes) else await self._forward(inner, tcp=tcp)
-            return message.with_alias(question, alias, rest)
-        reply = await self._forward(data, tcp=tcp)
+        """Answers a question that `answer_now` left: aliases with what they stand for, or another's answer."""
+        aliases: list[Record] = []
+        asked: bytes | Question = question
+        while isinstance(asked, Question):
+            ours = self.resolver.answer(asked.name, asked.type)
+            if ours is None or len(aliases) == _ALIASES_MAX:
+                break
+            aliases.append(ours.records[0])
+            data = message.query(str(ours.records[0].data), question.type)
+            asked = self.answer_now(data, 65535)
+        if len(aliases) == _ALIASES_MAX:
+            return message.failure(question, message.SERVFAIL)
+        reply = asked if isinstance(asked, bytes) else await self._forward(data, tcp=tcp)
+        if aliases:
+            return message.with_aliases(question, aliases, reply, 65535 if tcp else question.udp_bytes_max)
         return reply or message.failure(question, message.SERVFAIL)
 
     async def _forward(self, data: bytes, *, tcp: bool) -> bytes:

@@ -5,6 +5,7 @@ import random
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dnslib
@@ -29,6 +30,8 @@ WEB = service(
 DB = service("db", clusterIP="None", clusterIPs=["None"], ports=[{"name": "sql", "port": 5432}])
 EMPTY = service("empty", clusterIP="None", clusterIPs=["None"])
 ELSEWHERE = service("elsewhere", type="ExternalName", externalName="web.default.svc.cluster.local")
+FURTHER = service("further", type="ExternalName", externalName="elsewhere.default.svc.cluster.local")
+CIRCLE = service("circle", type="ExternalName", externalName="circle.default.svc.cluster.local")
 DB_SLICE: Obj = {
     "metadata": {"name": "db-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "db"}},
     "addressType": "IPv4",
@@ -48,7 +51,7 @@ WEB_SLICE: Obj = {
 
 
 class Cluster:
-    services = {one["metadata"]["name"]: one for one in (WEB, DB, EMPTY, ELSEWHERE)}
+    services = {one["metadata"]["name"]: one for one in (WEB, DB, EMPTY, ELSEWHERE, FURTHER, CIRCLE)}
 
     def service(self, namespace: str, name: str) -> Obj | None:
         return self.services.get(name) if namespace == "default" else None
@@ -211,6 +214,24 @@ def test_an_alias_without_a_readable_answer_is_told_alone() -> None:
     question = message.parse(message.query("elsewhere.default.svc.cluster.local", A))
     alias = Record("elsewhere.default.svc.cluster.local", CNAME, "far.example.com")
     for rest in (b"", b"\xff" * 40):
-        assert [str(one.rdata) for one in dnslib.DNSRecord.parse(message.with_alias(question, alias, rest)).rr] == [
-            "far.example.com."
-        ]
+        assert [
+            str(one.rdata) for one in dnslib.DNSRecord.parse(message.with_aliases(question, [alias], rest, 512)).rr
+        ] == ["far.example.com."]
+
+
+async def test_aliases_of_aliases_are_followed_and_circles_end() -> None:
+    server = DnsServer(RESOLVER, ["127.0.0.1"], [])
+
+    async def ask(name: str, size_max: int = 512) -> dnslib.DNSRecord:
+        data = message.query(f"{name}.default.svc.cluster.local", A)
+        question = server.answer_now(data)
+        assert isinstance(question, message.Question)
+        return dnslib.DNSRecord.parse(await server.answer(replace(question, udp_bytes_max=size_max), data, tcp=False))
+
+    assert [str(one.rdata) for one in (await ask("further")).rr] == [
+        "elsewhere.default.svc.cluster.local.",
+        "web.default.svc.cluster.local.",
+        "10.96.1.1",
+    ]
+    assert (await ask("further", 60)).header.tc
+    assert (await ask("circle")).header.rcode == message.SERVFAIL

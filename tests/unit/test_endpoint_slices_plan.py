@@ -163,6 +163,16 @@ def test_headless_services_tell_host_names() -> None:
     assert only["metadata"]["labels"]["service.kubernetes.io/headless"] == "" and only["ports"] is None
 
 
+def test_headless_services_need_no_ports_but_those_that_they_name() -> None:
+    def subsets(ports: list[Obj]) -> list[Obj]:
+        made = plan_endpoints(service(clusterIP="None", ports=ports), [pod("a", "10.0.0.1")], None)
+        assert made is not None
+        return made.get("subsets") or []
+
+    assert [one["addresses"][0]["ip"] for one in subsets([])] == ["10.0.0.1"]
+    assert subsets([{"name": "x", "port": 1, "targetPort": "nobody-has-it", "protocol": "TCP"}]) == []
+
+
 @pytest.mark.parametrize(
     ("distribution", "hints"),
     [

@@ -281,7 +281,7 @@ def _passed_back(response: ClientResponse, backend: Backend, prefix: str, reques
     elif request.method != "HEAD":
         page = links.page(response.header("content-type"), response.header("content-encoding"), rewrite)
     size = response.header("content-length")
-    length = int(size) if page is None and size.isdecimal() else None
+    length = int(size) if page is None and size.isdecimal() and response.status != 204 else None
     body = _parts(response, page)
     return Response(status=response.status, headers=headers, body=body, patient=True, length=length)
 

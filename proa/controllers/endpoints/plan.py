@@ -33,7 +33,7 @@ def plan(service: Obj, pods: Iterable[Obj], current: Obj | None) -> Obj | None:
         if is_finished(pod) or not address or (is_deleted(pod) and not publish_all):
             continue
         ports = endpoint_ports(service, pod)
-        if ports or is_headless(service):
+        if ports or (is_headless(service) and not (service.get("spec") or {}).get("ports")):
             (serving if publish_all or is_ready(pod) else waiting).append((pod, address, ports))
     truncated = len(serving) + len(waiting) > ADDRESSES_MAX
     del serving[ADDRESSES_MAX:]  # what is ready stays when there is too much
