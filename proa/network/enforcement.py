@@ -19,6 +19,7 @@ from proa.network.tools import CommandError, run
 
 log = logging.getLogger("proa.network")
 _RETRY_SECONDS = 1.0
+_SYNC_SECONDS_MAX = 10.0
 _STARTING_SECONDS_MAX = 60.0  # how long a pod that the API does not show may be about to start
 
 
@@ -55,7 +56,10 @@ class Policies:
 
         Without such rules that is at once. The kubelet may ask again for each container.
         """
-        await self._policies.wait_synced()
+        if not self._policies.synced:
+            # Where policies cannot be read at all, none is enforced: pods start nevertheless.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._policies.wait_synced(), _SYNC_SECONDS_MAX)
         if not any(policy.selects(one, pod) for one in self._policies.objects(namespace_of(pod))):
             return
         loop = asyncio.get_running_loop()
