@@ -7,11 +7,13 @@ from anybody else's and stale ones are found after a restart.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proa.meta.objects import Obj, name_of
 
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 ROUTE_PROTOCOL = 97
 TABLE = "proa-network"
 
@@ -42,6 +44,24 @@ def routes(nodes: Iterable[Obj], own_name: str) -> set[Route]:
         gateway = internal_address(node)
         if gateway and name_of(node) != own_name:
             found.update(Route(one, gateway) for one in pod_ranges(node) if (":" in one) == (":" in gateway))
+    return found
+
+
+def unrouted(services: Iterable[Obj], networks: Sequence[IPNetwork]) -> set[str]:
+    """Returns the cluster addresses of services, of a family of these networks, that lie in none of them.
+
+    The networks have routes. A node without a default route needs one for each of the rest, or the kernel refuses what
+    its own processes send there before the service proxy can say where it goes: addresses of ServiceCIDRs that came
+    later.
+    """
+    found: set[str] = set()
+    for service in services:
+        for address in (service.get("spec") or {}).get("clusterIPs") or ():
+            if address not in ("", "None"):
+                number = ipaddress.ip_address(address)
+                same = [one for one in networks if one.version == number.version]
+                if same and not any(number in one for one in same):
+                    found.add(address)
     return found
 
 

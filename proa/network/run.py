@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import socket
@@ -51,6 +52,9 @@ class Network:
         self._task: asyncio.Task[None] | None = None
         self._routes: set[plan.Route] = set()
         self._announced: set[str] = set()
+        self._routed: set[str] = set()  # service addresses with a route of their own
+        self._networks: list[plan.IPNetwork] = []  # what has a route without us; none: everything has
+        self._source = ""
         self._configured: list[str] = []
 
     async def start(self) -> None:
@@ -70,7 +74,8 @@ class Network:
             self._wake.set()
 
     def _on_service(self, old: Obj | None, new: Obj | None) -> None:
-        if any(one is not None and plan.balancer_addresses(one) for one in (old, new)):
+        both = [one for one in (old, new) if one is not None]
+        if any(plan.balancer_addresses(one) for one in both) or plan.unrouted(both, self._networks):
             self._wake.set()
 
     def _on_slice(self, old: Obj | None, new: Obj | None) -> None:
@@ -89,12 +94,14 @@ class Network:
         for informer in (self._services, self._slices):
             await informer.wait_synced()
         self._announced = await self._present_addresses()
+        await self._find_networks()
         while True:
             self._wake.clear()
             try:
                 self._configure()
                 await self._sync_routes()
                 await self._sync_addresses()
+                await self._sync_service_routes()
             except CommandError as error:
                 log.error("%s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -130,6 +137,31 @@ class Network:
             await run("ip", "addr", "replace", f"{address}/{_bits(address)}", "dev", device)
             _tell_neighbours(address, device)
         self._announced = wanted
+
+    async def _find_networks(self) -> None:
+        """Learns which networks a node without a default route has routes to, and which an earlier run added."""
+        device = self._settings.announce_on
+        shown = json.loads(await run("ip", "-j", "route", "show", "dev", device) or "[]") if device else []
+        if any(one["dst"] == "default" for one in shown):
+            return
+        for one in shown:
+            if one.get("protocol") != str(plan.ROUTE_PROTOCOL):
+                self._networks.append(ipaddress.ip_network(one["dst"]))
+                self._source = self._source or one.get("prefsrc", "")
+            elif not one.get("gateway"):
+                self._routed.add(one["dst"])
+
+    async def _sync_service_routes(self) -> None:
+        """Gives service addresses outside all ranges that have a route one of their own, and takes it away again."""
+        if not self._networks:
+            return
+        wanted = plan.unrouted(self._services.objects(), self._networks)
+        place = ("dev", self._settings.announce_on, "proto", str(plan.ROUTE_PROTOCOL))
+        for address in sorted(self._routed - wanted):
+            await run("ip", "route", "delete", address, *place, check=False)
+        for address in sorted(wanted - self._routed):
+            await run("ip", "route", "replace", address, *place, "src", self._source)
+        self._routed = wanted
 
     def _wanted_addresses(self) -> set[str]:
         nodes = self._nodes.objects()

@@ -209,6 +209,7 @@ def test_other_ranges(net: Net) -> None:
     made = net.service("other-range", WEB, type="NodePort", clusterIP="198.51.99.77", ports=[http_port()])
     assert made["spec"]["clusterIP"] == "198.51.99.77"
     reachable(net, "other-range")
+    eventually(lambda: net.reached(net.host_client, "http://198.51.99.77/", WEBS))
     net.api.delete(f"{path}/{name}").ok()
     condition = net.api.get(f"{path}/{name}").ok()
     assert condition["metadata"]["deletionTimestamp"]
