@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from proa.apis.pod_resources import Amounts, Held, held_requests, is_resize_pending, pod_requests
+from proa.apis.pod_resources import Amounts, Held, held_requests, pod_requests
 from proa.apis.podspec.features import needed
 from proa.meta.objects import Obj, key_of, labels_of, metadata
 from proa.meta.selectors import from_object
@@ -175,7 +175,7 @@ def parse_again(pod: Obj, before: PodInfo) -> PodInfo:
     spec, meta = pod.get("spec") or {}, metadata(pod)
     if labels_of(pod) != before.labels or not _same_but_node(spec, old.get("spec") or {}):
         return parse_pod(pod)
-    if before.resizing or is_resize_pending(pod):
+    if before.resizing or held_requests(pod):
         return parse_pod(pod)
     return replace(
         before,

@@ -44,6 +44,8 @@ def random_node(chance: random.Random, number: int) -> Obj:
     )
     if chance.random() < 0.4:
         made["status"]["allocatable"]["example.com/gpu"] = str(chance.randint(1, 3))
+    if chance.random() < 0.6:
+        made["status"]["declaredFeatures"] = ["RestartAllContainersOnContainerExits"]
     return made
 
 
@@ -144,10 +146,27 @@ def random_pod(chance: random.Random, number: int, world: World | None = None) -
         host_ip = chance.choice(["", "10.0.0.1", "10.0.0.2"])
         port = {"containerPort": 80, "hostPort": chance.choice([80, 81]), "protocol": chance.choice(["TCP", "UDP"])}
         container["ports"] = [{**port, **({"hostIP": host_ip} if host_ip else {})}]
+    if chance.random() < 0.1:
+        rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [3]}}
+        container["restartPolicyRules"] = [rule]
     labels = {"app": chance.choice("wxy"), "version": chance.choice("12")}
     made = pod(f"p{number}", labels=labels, namespace=namespace, container=container, **spec)
     made["status"]["startTime"] = f"2026-01-01T00:00:{number:02}Z"
     return made
+
+
+def resize(chance: random.Random, pod: Obj) -> Obj:
+    """Returns a placed pod in the middle of a resize."""
+    wanted = pod["spec"]["containers"][0]["resources"]["requests"]
+
+    def other() -> Obj:
+        return {**wanted, **({"cpu": str(chance.randint(1, 4))} if "cpu" in wanted else {})}
+
+    said = {"name": "c", "resources": {"requests": other()}, "allocatedResources": other()}
+    status = {**pod["status"], "containerStatuses": [said], "conditions": []}
+    if chance.random() < 0.3:
+        status["conditions"] = [{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]
+    return {**pod, "status": status}
 
 
 def random_world(chance: random.Random) -> World:
@@ -157,6 +176,7 @@ def random_world(chance: random.Random) -> World:
         namespaces=NAMESPACES,
         classes=[LATE, LOCAL],
     )
+    world.devices_serve_gpus = chance.random() < 0.5
     names = [one["metadata"]["name"] for one in world.nodes]
     for number in range(6):
         world.volumes.append(_volume(chance, number, names))
@@ -252,6 +272,8 @@ def columns_of(world: World) -> Columns:
         columns.set_namespace(name, labels)
     storage = (world.claims, world.volumes, world.classes, world.csi_nodes)
     columns.storage = Storage(*map(Objects, storage))
-    device_class = {"metadata": {"name": "any"}, "spec": {}}
+    device_class: Obj = {"metadata": {"name": "any"}, "spec": {}}
+    if world.devices_serve_gpus:
+        device_class["spec"]["extendedResourceName"] = "example.com/gpu"
     columns.devices = Devices(Objects(world.device_claims), Objects([device_class]), Objects(world.device_slices))
     return columns

@@ -11,13 +11,13 @@ from proa.meta.objects import Obj
 from proa.scheduler.columns import Columns
 from proa.scheduler.cycle import Placed, Unplaced, filter_rows, schedule
 from proa.scheduler.plugins import DEFAULT_WEIGHTS, default_profile
-from proa.scheduler.pod import PodInfo, parse_pod
+from proa.scheduler.pod import PodInfo, parse_again, parse_pod
 from proa.scheduler.preemption import Preemption, preempt
 from tests.unit.scheduler.oracle.filters import feasible
 from tests.unit.scheduler.oracle.preemption import candidates, cost
 from tests.unit.scheduler.oracle.scores import scores
-from tests.unit.scheduler.oracle.world import World, name_of
-from tests.unit.scheduler.random_worlds import columns_of, random_node, random_pod, random_world
+from tests.unit.scheduler.oracle.world import World, name_of, requested
+from tests.unit.scheduler.random_worlds import columns_of, random_node, random_pod, random_world, resize
 
 PROFILE = default_profile()
 
@@ -35,9 +35,10 @@ def columns_scores(columns: Columns, info: PodInfo, names: list[str]) -> dict[st
     return {name: list(map(int, values)) for name, values in found.items() if values is not None}
 
 
-def is_settled(pod: Obj) -> bool:
+def is_settled(pod: Obj, world: World) -> bool:
     """Whether placing the pod changes nothing but where pods are: no claim waits to be bound or allocated."""
-    return not pod["spec"].get("volumes") and not pod["spec"].get("resourceClaims")
+    claims = pod["spec"].get("volumes") or pod["spec"].get("resourceClaims")
+    return not claims and not (world.devices_serve_gpus and requested(pod, "example.com/gpu"))
 
 
 def key_of(pod: Obj) -> str:
@@ -55,7 +56,9 @@ def step(chance: random.Random, world: World, columns: Columns, wanted: Obj, nod
     if (
         nodes
         and chance.random() < 0.8
-        and (is_settled(wanted) or (bound_only and not wanted["spec"].get("resourceClaims")))
+        and (
+            is_settled(wanted, world) or (bound_only and is_settled({"spec": {**wanted["spec"], "volumes": []}}, world))
+        )
     ):
         wanted["spec"]["nodeName"] = chance.choice(sorted(nodes))
         world.placed.append(wanted)
@@ -67,6 +70,11 @@ def step(chance: random.Random, world: World, columns: Columns, wanted: Obj, nod
         leaving = chance.choice(world.placed)
         leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         columns.add_pod(parse_pod(leaving))
+    if world.placed and chance.random() < 0.2:
+        index = chance.randrange(len(world.placed))
+        before = parse_pod(world.placed[index])
+        world.placed[index] = resize(chance, world.placed[index])
+        columns.add_pod(parse_again(world.placed[index], before))
     if chance.random() < 0.2:
         index = chance.randrange(len(world.nodes))
         world.nodes[index] = random_node(chance, index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations, product
 
 from proa.meta.objects import Obj
-from tests.unit.scheduler.oracle.world import World, name_of, same_namespace
+from tests.unit.scheduler.oracle.world import World, allocatable, name_of, requested, same_namespace
 
 
 def device_claims(pod: Obj, world: World) -> list[Obj]:
@@ -21,11 +21,21 @@ def taken(world: World) -> set[tuple[str, str]]:
     }
 
 
+GPU = "example.com/gpu"
+
+
+def gpus_of_devices(pod: Obj, node: Obj, world: World) -> int:
+    """How many devices the pod needs on a node for the extended resource that they serve."""
+    return requested(pod, GPU) if world.devices_serve_gpus and not allocatable(node, GPU) else 0
+
+
 def devices_suffice(pod: Obj, node: Obj, world: World) -> bool:
     claims = device_claims(pod, world)
     if any(claim["status"].get("allocation") for claim in claims):
         places = [claim["status"]["allocation"]["devices"]["results"][0]["pool"] for claim in claims]
-        return all(place == name_of(node) for place in places)
+        if any(place != name_of(node) for place in places):
+            return False
+        claims = []
     here = [
         device
         for one in world.device_slices
@@ -38,7 +48,8 @@ def devices_suffice(pod: Obj, node: Obj, world: World) -> bool:
         list(combinations([one for one in free if _suits(request, one)], request["exactly"]["count"]))
         for _, request in requests
     ]
-    return any(_consistent(requests, given) for given in product(*choices))
+    gpus = gpus_of_devices(pod, node, world)
+    return any(_consistent(requests, given) and sum(map(len, given)) + gpus <= len(free) for given in product(*choices))
 
 
 def _size(device: Obj) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proa.meta.objects import Obj, labels_of
 from proa.meta.selectors import from_object
-from tests.unit.scheduler.oracle.devices import devices_suffice
+from tests.unit.scheduler.oracle.devices import GPU, devices_suffice
 from tests.unit.scheduler.oracle.storage import volumes_fit
 from tests.unit.scheduler.oracle.world import (
     World,
@@ -16,7 +16,7 @@ from tests.unit.scheduler.oracle.world import (
     selected_by,
 )
 
-RESOURCES = ("cpu", "memory", "example.com/gpu")
+RESOURCES = ("cpu", "memory", GPU)
 
 
 def feasible(pod: Obj, world: World) -> set[str]:
@@ -36,6 +36,7 @@ def fits(pod: Obj, node: Obj, world: World) -> bool:
         and spread(pod, node, world)
         and volumes_fit(pod, node, world)
         and devices_suffice(pod, node, world)
+        and features_declared(pod, node)
     )
 
 
@@ -45,9 +46,16 @@ def room(pod: Obj, node: Obj, world: World) -> bool:
         return False
     return all(
         not requested(pod, name)
+        or (name == GPU and world.devices_serve_gpus and not allocatable(node, GPU))
         or sum(requested(one, name) for one in here) + requested(pod, name) <= allocatable(node, name)
         for name in RESOURCES
     )
+
+
+def features_declared(pod: Obj, node: Obj) -> bool:
+    """A rule that restarts all containers needs a kubelet that can."""
+    rules = [rule for one in pod["spec"]["containers"] for rule in one.get("restartPolicyRules", [])]
+    return not rules or bool(node["status"].get("declaredFeatures"))
 
 
 def tolerates(toleration: Obj, taint: Obj) -> bool:

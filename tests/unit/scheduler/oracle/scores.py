@@ -37,7 +37,7 @@ def scores(pod: Obj, nodes: list[Obj], world: World) -> Scores:
 def _with_defaults(pod: Obj, resource: str) -> int:
     total = 0
     for container in pod["spec"]["containers"]:
-        single = {"spec": {"containers": [container]}}
+        single = {"spec": {"containers": [container]}, "status": pod.get("status")}
         asked = (container["resources"].get("requests") or {}).get(resource)
         total += requested(single, resource) if asked is not None else {"cpu": 100, "memory": 200 * MIB}[resource]
     return total

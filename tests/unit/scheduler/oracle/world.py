@@ -21,6 +21,7 @@ class World:
     csi_nodes: list[Obj] = field(default_factory=list)
     device_slices: list[Obj] = field(default_factory=list)
     device_claims: list[Obj] = field(default_factory=list)
+    devices_serve_gpus: bool = False  # example.com/gpu, on nodes that have none themselves
 
     def on(self, node: Obj) -> list[Obj]:
         return [one for one in self.placed if one["spec"]["nodeName"] == node["metadata"]["name"]]
@@ -47,12 +48,18 @@ def amount(text: object, *, milli: bool = False) -> int:
 
 
 def requested(pod: Obj, resource: str) -> int:
-    """What the pod's containers ask for together; cpu in thousandths."""
+    """What the pod's containers ask for together; cpu in thousandths. While a container is resized, it is the most of
+    what it asks for, was allocated and has; once the node has refused, what it asks for does not count."""
+    status = pod.get("status") or {}
+    refused = any(one.get("reason") == "Infeasible" for one in status.get("conditions") or [])
     total = 0
     for container in pod["spec"]["containers"]:
-        asked = (container["resources"].get("requests") or {}).get(resource)
-        if asked is not None:
-            total += amount(asked, milli=resource == "cpu")
+        lists = [container["resources"].get("requests") or {}]
+        for said in status.get("containerStatuses") or []:
+            if said["name"] == container["name"]:
+                held = [said["resources"]["requests"], said["allocatedResources"]]
+                lists = held if refused else [*lists, *held]
+        total += max(amount(one.get(resource, 0), milli=resource == "cpu") for one in lists)
     return total
 
 
