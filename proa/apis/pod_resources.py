@@ -104,14 +104,13 @@ def held_requests(pod: Obj) -> Held:
     """
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     found: dict[str, Amounts] = {}
-    infeasible = is_resize_pending(pod, "Infeasible")
 
     def note(name: str, holder: Obj, said: Obj) -> None:
         wanted = (holder.get("resources") or {}).get("requests") or {}
         real, allocated = (said.get("resources") or {}).get("requests"), said.get("allocatedResources")
         if real in (None, wanted) and allocated in (None, wanted):
             return
-        most = {} if infeasible else amounts(wanted)
+        most = {} if is_resize_pending(pod, "Infeasible") else amounts(wanted)
         raise_to(most, amounts(real))
         raise_to(most, amounts(allocated))
         found[name] = most
