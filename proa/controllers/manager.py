@@ -54,6 +54,7 @@ CONTROLLERS: dict[str, str] = {
     "service-cidr-controller": "proa.controllers.servicecidrs.run:ServiceCidrController",
     "node-lifecycle": "proa.controllers.nodelifecycle.run:NodeLifecycleController",
     "taint-eviction": "proa.controllers.tainteviction.run:TaintEvictionController",
+    "device-taint-eviction": "proa.controllers.devicetainteviction.run:DeviceTaintEvictionController",
     "ttl": "proa.controllers.nodettl.run:NodeTtlController",
     "token-cleaner": "proa.controllers.bootstraptokens.run:TokenCleaner",
     "node-ipam": "proa.controllers.nodeipam.run:NodeIpamController",

@@ -107,3 +107,49 @@ def test_a_deleted_claim_waits_until_nobody_uses_it() -> None:
     assert plan_claim(claim, lambda _: alive).status is None
     step = plan_claim(claim, lambda _: None)
     assert step.status == {} and step.release and not step.delete
+
+
+def device_claim(name: str, **more: object) -> Obj:
+    request = {"name": "r", "exactly": {"deviceClassName": "gpu", **more}}
+    spec = {"devices": {"requests": [request]}}
+    return {"apiVersion": API, "kind": "ResourceClaim", "metadata": {"name": name}, "spec": spec}
+
+
+def taint(cluster: Cluster, **more: object) -> None:
+    slice = cluster.get("resourceslices", "s")
+    [device] = slice["spec"]["devices"]
+    now = cluster.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    broken = {"key": "example.com/broken", "effect": "NoExecute", "timeAdded": now, **more}
+    cluster.update({**slice, "spec": {**slice["spec"], "devices": [{**device, "taints": [broken]}]}})
+
+
+def test_a_pod_leaves_a_device_that_is_tainted(cluster: Cluster) -> None:
+    cluster.create(device_claim("c"))
+    cluster.create(using("p", resourceClaimName="c"))
+    cluster.wait(lambda: is_running(cluster, "p"))
+    taint(cluster, effect="NoSchedule")
+    cluster.advance(30)
+    assert is_running(cluster, "p"), "only NoExecute evicts"
+    taint(cluster)
+    cluster.wait(lambda: not cluster.list("pods", "default"))
+    assert "Marking for deletion" in event_messages(cluster, "DeviceTaintManagerEviction")
+
+
+def test_a_pod_stays_as_long_as_its_claim_tolerates(cluster: Cluster) -> None:
+    toleration = {"key": "example.com/broken", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}
+    cluster.create(device_claim("c", tolerations=[toleration]))
+    cluster.create(using("p", resourceClaimName="c"))
+    cluster.wait(lambda: is_running(cluster, "p"))
+    taint(cluster)
+    cluster.advance(50)
+    assert is_running(cluster, "p")
+    slice = cluster.get("resourceslices", "s")
+    [device] = slice["spec"]["devices"]
+    cluster.update({**slice, "spec": {**slice["spec"], "devices": [{"name": device["name"]}]}})
+    cluster.advance(60)
+    assert is_running(cluster, "p")
+    assert event_messages(cluster, "DeviceTaintManagerEviction") == ["Cancelling deletion"]
+    taint(cluster)
+    cluster.advance(50)
+    assert is_running(cluster, "p")
+    cluster.wait(lambda: not cluster.list("pods", "default"), 30)

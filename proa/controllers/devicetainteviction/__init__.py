@@ -1,0 +1,1 @@
+"""Evicts pods from devices that were tainted."""
