@@ -16,7 +16,17 @@ from proa.client.events import EventRecorder
 from proa.client.interface import Client
 from proa.client.resources import LEASES, NODES
 from proa.kubelet.cri.types import Condition, Image, Runtime, RuntimeFailure, Version
-from proa.kubelet.node import addresses, base_labels, conditions, images_status, measure, new_node, node_info, resources
+from proa.kubelet.node import (
+    TRANSITIONS,
+    addresses,
+    base_labels,
+    conditions,
+    images_status,
+    measure,
+    new_node,
+    node_info,
+    resources,
+)
 from proa.kubelet.options import KubeletOptions
 from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, annotations_of, copy_object, labels_of, metadata, uid_of
@@ -135,7 +145,7 @@ class Heartbeat:
     def _tell_transitions(self, before: Obj, status: Obj) -> None:
         old = {one["type"]: one.get("status") for one in before.get("conditions") or []}
         for one in status["conditions"]:
-            reason = _TRANSITIONS.get((one["type"], one["status"]))
+            reason = TRANSITIONS.get((one["type"], one["status"]))
             if reason and old.get(one["type"]) != one["status"]:
                 reference = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": self._options.node_name}}
                 reference["metadata"]["uid"] = self._options.node_name  # type: ignore[index]
@@ -203,18 +213,6 @@ class Heartbeat:
                 return
         renewed = {**self._lease, "spec": {**(self._lease.get("spec") or {}), **spec}}
         self._lease = await self._client.update(LEASES, renewed)
-
-
-_TRANSITIONS = {
-    ("Ready", "True"): "NodeReady",
-    ("Ready", "False"): "NodeNotReady",
-    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
-    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
-    ("DiskPressure", "True"): "NodeHasDiskPressure",
-    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
-    ("PIDPressure", "True"): "NodeHasInsufficientPID",
-    ("PIDPressure", "False"): "NodeHasSufficientPID",
-}
 
 
 def _add_extended(status: Obj, shown: Obj) -> list[str]:

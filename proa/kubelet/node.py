@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,18 @@ _DISK_AVAILABLE_SHARE_MIN = 0.10
 _DISK_AVAILABLE_ENOUGH = 4 * 1024**3
 _INODES_FREE_SHARE_MIN = 0.05
 _INODES_FREE_ENOUGH = 200_000
+
+# What a kubelet tells when it reports a condition of this status for the first time.
+TRANSITIONS: Mapping[tuple[str, str], str] = {
+    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
+    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
+    ("DiskPressure", "True"): "NodeHasDiskPressure",
+    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
+    ("PIDPressure", "True"): "NodeHasInsufficientPID",
+    ("PIDPressure", "False"): "NodeHasSufficientPID",
+    ("Ready", "True"): "NodeReady",
+    ("Ready", "False"): "NodeNotReady",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from proa.client.interface import DeleteOptions
 from proa.client.resources import PODS, RESOURCECLAIMS, RESOURCESLICES
-from proa.controllers.conditions import condition, with_condition
 from proa.controllers.devicetainteviction.plan import evict_at, results_of
+from proa.controllers.evictions import evict
 from proa.controllers.pods import is_finished
-from proa.controllers.runtime import Context, Controller, Result, ignore_absent
-from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, is_deleted, key_of, metadata, name_of, namespace_of, split_key, uid_of
+from proa.controllers.runtime import Context, Controller, Result
+from proa.meta.objects import Obj, is_deleted, key_of, metadata, namespace_of, split_key, uid_of
 
 _POOLS = "pool"
 _REASON = "DeviceTaintManagerEviction"
@@ -85,17 +83,7 @@ class DeviceTaintEvictionController(Controller):
     async def _evict(self, pod: Obj) -> None:
         self.events.event(pod, "Normal", _REASON, "Marking for deletion")
         text = "Device Taint manager: deleting due to NoExecute taint"
-        made = condition("DisruptionTarget", "True", "DeletionByDeviceTaintManager", text, self.clock.now())
-        status = pod.get("status") or {}
-        changed = with_condition(status.get("conditions"), made)
-        if changed != status.get("conditions"):
-            updated = {**pod, "status": {**status, "conditions": changed}}
-            await ignore_absent(self.client.update(PODS, updated, subresource="status"))
-        try:
-            await self.client.delete(PODS, name_of(pod), namespace_of(pod), DeleteOptions(uid=uid_of(pod)))
-        except StatusError as error:
-            if error.code not in (404, 409):
-                raise
+        await evict(self.client, pod, "DeletionByDeviceTaintManager", text, self.clock.now())
 
 
 def _claims_of(pod: Obj) -> Iterable[str]:

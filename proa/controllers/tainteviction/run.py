@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proa.client.interface import DeleteOptions
 from proa.client.resources import NODES, PODS
-from proa.controllers.conditions import condition, with_condition
+from proa.controllers.evictions import evict
 from proa.controllers.indexes import NODE_INDEX, by_node
-from proa.controllers.runtime import Context, Controller, Result, ignore_absent
+from proa.controllers.runtime import Context, Controller, Result
 from proa.controllers.tainteviction.plan import seconds_to_stay
-from proa.meta.errors import StatusError
-from proa.meta.objects import Obj, is_deleted, key_of, metadata, name_of, namespace_of, split_key, uid_of
+from proa.meta.objects import Obj, is_deleted, key_of, metadata, name_of, split_key, uid_of
 
 
 def _taints(node: Obj) -> list[Obj]:
@@ -62,17 +60,7 @@ class TaintEvictionController(Controller):
     async def _evict(self, pod: Obj) -> None:
         self.events.event(pod, "Normal", "TaintManagerEviction", f"Marking for deletion Pod {key_of(pod)}")
         text = "Taint manager: deleting due to NoExecute taint"
-        made = condition("DisruptionTarget", "True", "DeletionByTaintManager", text, self.clock.now())
-        status = pod.get("status") or {}
-        changed = with_condition(status.get("conditions"), made)
-        if changed != status.get("conditions"):
-            updated = {**pod, "status": {**status, "conditions": changed}}
-            await ignore_absent(self.client.update(PODS, updated, subresource="status"))
-        try:
-            await self.client.delete(PODS, name_of(pod), namespace_of(pod), DeleteOptions(uid=uid_of(pod)))
-        except StatusError as error:
-            if error.code not in (404, 409):
-                raise
+        await evict(self.client, pod, "DeletionByTaintManager", text, self.clock.now())
 
 
 def _facts(pod: Obj) -> object:

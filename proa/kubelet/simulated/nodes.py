@@ -15,6 +15,7 @@ from uuid import NAMESPACE_DNS, uuid5
 from proa import KUBERNETES_VERSION
 from proa.apis.pod_resources import amounts
 from proa.apis.podspec.features import DECLARED
+from proa.kubelet.node import TRANSITIONS
 from proa.kubelet.simulated.outages import FAIL, HANG, PARTITION
 from proa.meta.objects import Obj, annotations_of
 from proa.util.clock import rfc3339
@@ -50,17 +51,6 @@ _CONDITIONS: Mapping[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
         ("True", "KubeletReady", "kubelet is posting ready status"),
         ("False", "KubeletNotReady", "container runtime is down: simulated"),
     ),
-}
-# What a kubelet tells when it reports a condition of this status for the first time.
-TRANSITIONS: Mapping[tuple[str, str], str] = {
-    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
-    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
-    ("DiskPressure", "True"): "NodeHasDiskPressure",
-    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
-    ("PIDPressure", "True"): "NodeHasInsufficientPID",
-    ("PIDPressure", "False"): "NodeHasSufficientPID",
-    ("Ready", "True"): "NodeReady",
-    ("Ready", "False"): "NodeNotReady",
 }
 
 
