@@ -36,6 +36,7 @@ from proa.meta.errors import StatusError
 from proa.meta.objects import Obj, controller_of, labels_of, name_of, namespace_of, uid_of
 from proa.scheduler.binding import Attempt, Effects
 from proa.scheduler.counts import SAMPLED, Counts
+from proa.scheduler.storage import VOLUMES_INDEX, Storage, wanted_by
 from proa.util.clock import Clock
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Scheduler:
                 CSISTORAGECAPACITIES,
             )
         ]
+        informers.informer(PERSISTENTVOLUMES).add_index(VOLUMES_INDEX, wanted_by)
         self._devices = [informers.informer(one) for one in (RESOURCECLAIMS, DEVICECLASSES, RESOURCESLICES)]
 
     async def start(self) -> None:
@@ -154,7 +156,6 @@ class Scheduler:
         if self._engine is None and not node_of(pod) and not is_finished(pod):
             from proa.scheduler.devices.state import Devices
             from proa.scheduler.engine import Engine
-            from proa.scheduler.storage import Storage
 
             self._engine = Engine(
                 self._profiles,

@@ -6,7 +6,7 @@ object, or until it is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,8 @@ BOUND_BY = "pv.kubernetes.io/bound-by-controller"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
+VOLUMES_INDEX = "wanted by"
+_FREE = "class:"  # no key of a claim begins so
 
 
 class Lister(Protocol):
@@ -25,6 +27,12 @@ class Lister(Protocol):
     def get(self, name: str, namespace: str = "") -> Obj | None: ...
 
     def objects(self, namespace: str = "") -> list[Obj]: ...
+
+
+class VolumeLister(Lister, Protocol):
+    """Volumes, which are also found by `wanted_by`."""
+
+    def indexed(self, index: str, value: str) -> list[Obj]: ...
 
 
 class Nothing:
@@ -36,6 +44,9 @@ class Nothing:
     def objects(self, namespace: str = "") -> list[Obj]:
         return []
 
+    def indexed(self, index: str, value: str) -> list[Obj]:
+        return []
+
 
 _NOTHING = Nothing()
 
@@ -45,7 +56,7 @@ class Storage:
     """Claims, volumes, classes and CSI objects."""
 
     claims: Lister = _NOTHING
-    volumes: Lister = _NOTHING
+    volumes: VolumeLister = _NOTHING
     classes: Lister = _NOTHING
     csi_nodes: Lister = _NOTHING
     drivers: Lister = _NOTHING
@@ -62,11 +73,13 @@ class Storage:
     def volume(self, name: str) -> Obj | None:
         return _newest(self.volumes.get(name), self._assumed_volumes, name)
 
-    def all_volumes(self) -> Iterator[Obj]:
-        for volume in self.volumes.objects():
-            found = _newest(volume, self._assumed_volumes, name_of(volume)) if self._assumed_volumes else volume
-            if found is not None:
-                yield found
+    def volumes_for(self, claim: Obj) -> Iterator[Obj]:
+        """Yields the volumes that are reserved for a claim of this name, and the free ones of its class."""
+        for wanted in (key_of(claim), _FREE + class_name(claim)):
+            for volume in self.volumes.indexed(VOLUMES_INDEX, wanted):
+                found = _newest(volume, self._assumed_volumes, name_of(volume)) if self._assumed_volumes else volume
+                if found is not None:
+                    yield found
 
     def class_for(self, obj: Obj) -> Obj | None:
         """Returns the storage class of a claim or volume."""
@@ -104,6 +117,12 @@ def class_name(obj: Obj) -> str:
     """Returns the name of the storage class of a claim or volume, empty for none."""
     annotation = annotations_of(obj).get(CLASS_ANNOTATION)
     return annotation if annotation is not None else obj["spec"].get("storageClassName") or ""
+
+
+def wanted_by(volume: Obj) -> Iterable[str]:
+    """Yields by what a claim finds the volume: its own key if it is reserved, else the class."""
+    reference = volume["spec"].get("claimRef")
+    yield f"{reference.get('namespace')}/{reference.get('name')}" if reference else _FREE + class_name(volume)
 
 
 def is_bound(claim: Obj) -> bool:

@@ -234,7 +234,7 @@ def _find(waiting: Sequence[Obj], columns: Columns, rows: Ints) -> _Found:
 def _candidates(claim: Obj, columns: Columns) -> list[Obj]:
     """Returns the volumes that a claim may have, those reserved for it first, then the smallest."""
     reserved, fitting = [], []
-    for volume in columns.storage.all_volumes():
+    for volume in columns.storage.volumes_for(claim):
         reference = volume["spec"].get("claimRef")
         if reference:
             named = (reference.get("namespace"), reference.get("name")) == (namespace_of(claim), name_of(claim))

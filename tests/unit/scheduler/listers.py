@@ -8,7 +8,7 @@ from itertools import count
 from proa.meta.objects import Obj, name_of, namespace_of
 from proa.scheduler.columns import Columns
 from proa.scheduler.devices.state import Devices
-from proa.scheduler.storage import Storage
+from proa.scheduler.storage import VOLUMES_INDEX, Storage, wanted_by
 
 _revisions = count(1)
 
@@ -32,6 +32,10 @@ class Objects:
 
     def objects(self, namespace: str = "") -> list[Obj]:
         return [one for (where, _), one in self._objects.items() if not namespace or where == namespace]
+
+    def indexed(self, index: str, value: str) -> list[Obj]:
+        assert index == VOLUMES_INDEX
+        return [one for one in self._objects.values() if value in wanted_by(one)]
 
 
 def with_storage(columns: Columns, **listers: list[Obj]) -> Columns:
