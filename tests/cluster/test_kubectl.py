@@ -58,7 +58,8 @@ def test_get_in_every_form(cluster: RunningCluster, namespace: str, web: str) ->
     assert cluster.kubectl("-n", namespace, "get", "deploy", web, "-o", f"jsonpath={template}") == "nginx"
     columns = cluster.kubectl("-n", namespace, "get", "pods", "-o", "custom-columns=N:.metadata.name,P:.status.phase")
     assert columns.count("Running") == 2
-    assert cluster.kubectl("get", "pods", "--all-namespaces", "--sort-by=.metadata.name").count("web-") == 2
+    everywhere = cluster.kubectl("get", "pods", "--all-namespaces", "--sort-by=.metadata.name").splitlines()
+    assert sum(line.startswith(f"{namespace} ") for line in everywhere) == 2
     assert cluster.kubectl("-n", namespace, "get", "pods", "-l", "app=web", "-o", "name").count("pod/web-") == 2
     assert "No resources found" in cluster.run("-n", namespace, "get", "pods", "-l", "app=none").stderr
     selected = cluster.kubectl("-n", namespace, "get", "pods", "--field-selector=status.phase=Running", "-o", "name")
