@@ -85,16 +85,11 @@ class AdmissionChain:
 
     def __init__(self, plugins: Sequence[AdmissionPlugin]) -> None:
         self.plugins = tuple(plugins)
-        self._mutating: dict[tuple[str, str], list[_Ask]] = {}
-        self._validating: dict[tuple[str, str], list[_Ask]] = {}
+        self._asked: dict[tuple[str, str, str], list[_Ask]] = {}
 
     async def mutate(self, request: AdmissionRequest) -> None:
         """Runs the mutating plugins; all of them once more if a webhook or policy changed the object."""
-        key = request.resource.group, request.resource.plural
-        plugins = self._mutating.get(key)
-        if plugins is None:
-            asked = [one for one in self._concerned(key) if type(one).mutate is not Plugin.mutate]
-            plugins = self._mutating[key] = [one.mutate for one in asked]
+        plugins = self._of_stage("mutate", request)
         for mutate in plugins:
             await mutate(request)
         again = request.reinvocation
@@ -104,18 +99,24 @@ class AdmissionChain:
                 await mutate(request)
 
     async def validate(self, request: AdmissionRequest) -> None:
-        key = request.resource.group, request.resource.plural
-        plugins = self._validating.get(key)
-        if plugins is None:
-            asked = [one for one in self._concerned(key) if type(one).validate is not Plugin.validate]
-            plugins = self._validating[key] = [one.validate for one in asked]
-        for validate in plugins:
+        for validate in self._of_stage("validate", request):
             await validate(request)
 
-    def _concerned(self, key: tuple[str, str]) -> list[AdmissionPlugin]:
-        """Returns the plugins that may have something to say about a resource."""
-        resources = [getattr(one, "resources", None) for one in self.plugins]
-        return [one for one, own in zip(self.plugins, resources, strict=True) if own is None or key in own]
+    def _of_stage(self, stage: str, request: AdmissionRequest) -> list[_Ask]:
+        """Returns what to ask in a stage: the plugins that have it and are about the resource; worked out once."""
+        resource = request.resource
+        asked = self._asked.get((stage, resource.group, resource.plural))
+        if asked is None:
+            concerned = [one for one in self.plugins if _is_about(one, resource.group, resource.plural)]
+            own = [one for one in concerned if getattr(type(one), stage) is not getattr(Plugin, stage)]
+            asked = [getattr(one, stage) for one in own]
+            self._asked[stage, resource.group, resource.plural] = asked
+        return asked
+
+
+def _is_about(plugin: AdmissionPlugin, group: str, plural: str) -> bool:
+    resources = getattr(plugin, "resources", None)
+    return resources is None or (group, plural) in resources
 
 
 # Names need to differ, not to be unguessable: upstream's are pseudo-random, too.
